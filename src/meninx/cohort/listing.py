@@ -1,0 +1,240 @@
+"""What a folder or a manifest says there is, before any image is opened.
+
+In: a folder with one sub-folder a class, or a CSV file. Out: entries in a fixed order.
+"""
+
+import csv
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from meninx.errors import CohortError
+
+# Files that live beside images and are passed over. Whatever is not named here must be a
+# readable image, so that none is lost without a word.
+JUNK_NAMES = {"thumbs.db", "desktop.ini", "dicomdir", "license", "readme"}
+JUNK_SUFFIXES = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".log", ".ini"}
+JUNK_SUFFIXES |= {".db", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".bval", ".bvec"}
+JUNK_FOLDERS = {"masks", "__macosx"}
+
+NO_LABELS = {"", "?", "nan", "n/a", "null", "unknown"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One listed file; `frame` is None when the file's slices are still to be chosen.
+
+    `name` is its path below the listed folder with forward slashes: the same on every
+    machine, it gives the order. `patient` is None when it is not known.
+    """
+
+    path: Path
+    name: str
+    label: str
+    patient: str | None
+    frame: int | None = None
+    fold: int | None = None
+    mask: Path | None = None
+    synthetic: bool = False
+
+
+def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
+    """List the images of a folder that has one sub-folder a class, at any depth below it."""
+    if not folder.is_dir():
+        raise CohortError(f"{folder}: there is no such folder")
+    visible = [child for child in folder.iterdir() if not _is_junk(child.relative_to(folder))]
+    strays = sorted(child.name for child in visible if not child.is_dir())
+    if strays:
+        raise CohortError(
+            f"{folder}: {name_some(strays)} is not in a class folder; put each class's images "
+            "in a sub-folder of its own, or list them in a manifest.csv"
+        )
+    entries = []
+    for class_folder in visible:
+        if not class_folder.is_dir():
+            continue
+        files = [
+            file
+            for file in class_folder.rglob("*")
+            if not _is_junk(file.relative_to(class_folder)) and not file.is_dir()
+        ]
+        if not files:
+            raise CohortError(f"{class_folder}: this class folder holds no image; add or remove it")
+        label = class_folder.name.strip()
+        entries += [
+            Entry(file, file.relative_to(folder).as_posix(), label, patient=None) for file in files
+        ]
+    if not entries:
+        raise CohortError(f"{folder}: it holds no images; it needs one sub-folder for each class")
+    return _in_order(_with_patients(entries, patient_pattern) if patient_pattern else entries)
+
+
+def list_manifest(csv_file: Path, patient_pattern: str | None, allow_outside: bool) -> list[Entry]:
+    """List the images of a CSV file; its paths are relative to the file's own folder."""
+    columns, rows = _read_table(csv_file)
+    missing = {"image", "label"} - set(columns)
+    if missing:
+        raise CohortError(
+            f"{csv_file}: it has no column {' and no column '.join(sorted(missing))}; a manifest "
+            "has the columns image and label, and patient, fold, slice, mask, synthetic if known"
+        )
+    if patient_pattern and "patient" in columns:
+        raise CohortError(
+            f"{csv_file}: it has a column patient, so a patient pattern cannot be given as well"
+        )
+    locate = _file_locator(csv_file.parent, allow_outside)
+    entries, wrong = [], []
+    for line, row in rows:
+        try:
+            entries.append(_read_row(row, locate))
+        except ValueError as problem:
+            wrong.append(f"line {line}: {problem}")
+    if wrong:
+        raise CohortError(f"{csv_file}: {name_some(wrong, separator='; ')}")
+    if not entries:
+        raise CohortError(f"{csv_file}: it lists no images")
+    _refuse_duplicate_rows(csv_file, entries)
+    return _in_order(_with_patients(entries, patient_pattern) if patient_pattern else entries)
+
+
+def name_some(names: Iterable[str], separator: str = ", ", shown: int = 3) -> str:
+    """Join the first few names and count the rest, for one line of an error."""
+    names = list(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return separator.join(names[:shown]) + more
+
+
+def _is_junk(relative: Path) -> bool:
+    """Tell whether a path is hidden, a mask, or a kind of file that is no image."""
+    return (
+        any(part.startswith(".") or part.lower() in JUNK_FOLDERS for part in relative.parts)
+        or relative.name.lower() in JUNK_NAMES
+        or relative.suffix.lower() in JUNK_SUFFIXES
+    )
+
+
+def _in_order(entries: list[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (entry.label, entry.name, entry.frame or 0))
+
+
+def _with_patients(entries: list[Entry], pattern: str) -> list[Entry]:
+    """Take each patient from the file name: the pattern's first group, or all it matches."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as problem:
+        raise CohortError(f"patient pattern {pattern!r} is not a regex: {problem}") from None
+    found, unmatched = [], []
+    for entry in entries:
+        match = expression.search(entry.path.name)
+        patient = match and match[1 if expression.groups else 0]
+        if patient:
+            found.append(replace(entry, patient=patient))
+        else:
+            unmatched.append(entry.name)
+    if unmatched:
+        raise CohortError(
+            f"patient pattern {pattern!r} finds no patient in {name_some(unmatched)}; "
+            "it must match every file name"
+        )
+    return found
+
+
+def _read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Read a CSV file as its columns and its rows, each with its line, all text stripped."""
+    try:
+        with csv_file.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            # Spreadsheets of half the world separate by semicolon.
+            reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
+            table = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except FileNotFoundError:
+        raise CohortError(f"{csv_file}: there is no such file") from None
+    except UnicodeDecodeError:
+        raise CohortError(f"{csv_file}: it is not UTF-8 text; save it as CSV UTF-8") from None
+    except (OSError, csv.Error) as problem:
+        raise CohortError(f"{csv_file}: it cannot be read as CSV ({problem})") from None
+    table = [(line, cells) for line, cells in table if any(cells)]
+    if not table:
+        raise CohortError(f"{csv_file}: it is empty")
+    columns = [name.lower() for name in table[0][1]]
+    if len(set(columns)) < len(columns):
+        raise CohortError(f"{csv_file}: two of its columns have the same name")
+    for line, cells in table[1:]:
+        if len(cells) != len(columns):
+            raise CohortError(
+                f"{csv_file}: line {line} has {len(cells)} cells, but there are "
+                f"{len(columns)} columns"
+            )
+    return columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in table[1:]]
+
+
+def _read_row(row: dict[str, str], locate: Callable[[str], tuple[Path, str]]) -> Entry:
+    """Read one row; raise ValueError saying what is wrong with it."""
+    path, name = locate(row["image"])
+    label = row["label"]
+    if label.lower() in NO_LABELS:
+        raise ValueError(f"the label of {name} is {label!r}; give it one or leave it out")
+    patient = row.get("patient")
+    if patient == "":
+        raise ValueError(f"{name} has no patient; fill the column or leave it out altogether")
+    synthetic = row.get("synthetic", "").lower()
+    if synthetic not in ("", "0", "1", "true", "false", "yes", "no"):
+        raise ValueError(f"synthetic is {synthetic!r}, not true or false")
+    mask = row.get("mask")
+    return Entry(
+        path,
+        name,
+        label,
+        patient,
+        frame=_read_whole_number(row, "slice"),
+        fold=_read_whole_number(row, "fold"),
+        mask=locate(mask)[0] if mask else None,
+        synthetic=synthetic in ("1", "true", "yes"),
+    )
+
+
+def _read_whole_number(row: dict[str, str], column: str) -> int | None:
+    text = row.get(column)
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ValueError(f"{column} is {text!r}, not a whole number")
+    return int(text)
+
+
+def _file_locator(folder: Path, allow_outside: bool) -> Callable[[str], tuple[Path, str]]:
+    """Give the function that finds a manifest's files: text → path, name below the folder."""
+    # Not resolved: links inside a data folder to files elsewhere were laid by its owner.
+    home = Path(os.path.abspath(folder))  # noqa: PTH100
+
+    def locate(text: str) -> tuple[Path, str]:
+        if not text:
+            raise ValueError("the column image is empty")
+        absolute = Path(os.path.normpath(home / text))
+        is_inside = absolute.is_relative_to(home)
+        if not is_inside and not allow_outside:
+            raise ValueError(f"{text} is outside the manifest's folder; move it inside")
+        if not absolute.is_file():
+            raise ValueError(f"there is no file {text}")
+        name = absolute.relative_to(home) if is_inside else absolute
+        return (folder / name if is_inside else absolute), name.as_posix()
+
+    return locate
+
+
+def _refuse_duplicate_rows(csv_file: Path, entries: list[Entry]) -> None:
+    frames_of = defaultdict(list)
+    for entry in entries:
+        frames_of[entry.name].append(entry.frame)
+    # A row without a slice means slices chosen later, which may be any.
+    repeated = [
+        name
+        for name, frames in frames_of.items()
+        if len(set(frames)) < len(frames) or (len(frames) > 1 and None in frames)
+    ]
+    if repeated:
+        raise CohortError(f"{csv_file}: {name_some(repeated)} is listed more than once")

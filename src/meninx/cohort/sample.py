@@ -1,0 +1,36 @@
+"""One labelled image of a cohort, and how to find it again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: a picture, or one slice of a volume.
+
+    Attributes
+    ----------
+    path
+        The file that holds the image.
+    label
+        The name of its class.
+    patient
+        The user's own name for the patient. It must never be written to an output:
+        outputs use :attr:`meninx.cohort.Cohort.patients`.
+    frame
+        Which slice, frame or page of the file, from 0; None when the file holds one image.
+    fold
+        The predefined fold, or None when the cohort has none.
+    mask
+        A file that marks the region of interest, or None.
+    fingerprint
+        SHA-256 (64 hex digits) of the decoded pixels and their shape.
+    """
+
+    path: Path
+    label: str
+    patient: str
+    frame: int | None = None
+    fold: int | None = None
+    mask: Path | None = None
+    fingerprint: str = ""

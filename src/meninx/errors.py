@@ -1,0 +1,37 @@
+"""The errors that Meninx raises on purpose.
+
+Each is raised where its cause is known and says what is wrong, where, and what to do.
+The command line shows them as one line and ends with exit code 2.
+"""
+
+
+class MeninxError(Exception):
+    """Base of every error that a user of Meninx can cause or cure."""
+
+
+class ImageError(MeninxError):
+    """An image file cannot be read, or holds nothing that can be classified."""
+
+
+class CohortError(MeninxError):
+    """The images, labels and patients do not make a cohort that can be studied."""
+
+
+class WeightsError(MeninxError):
+    """The pretrained weights of a backbone cannot be found or do not fit it."""
+
+
+class BackboneError(MeninxError):
+    """A backbone is unknown, or cannot be cut into stages."""
+
+
+class LeakError(MeninxError):
+    """A patient would be on both sides of a split."""
+
+
+class StudyError(MeninxError):
+    """A study cannot be planned, resumed or read."""
+
+
+class BundleError(MeninxError):
+    """A bundle is incomplete, altered, or made by something else."""

@@ -1,0 +1,74 @@
+"""Out-of-fold predictions: the only numbers that scores are computed from."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from meninx.errors import StudyError
+
+SMALLEST_PROBABILITY = 1e-7
+PREFIX = "p_"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The out-of-fold predictions of one cell.
+
+    Attributes
+    ----------
+    classes
+        The k class names, in the order of the columns.
+    labels
+        ``(n,)`` true class indices.
+    patients
+        ``(n,)`` the patient of each image: what intervals resample.
+    probabilities
+        ``(r, n, k)``: for each of r repeats, the probabilities of each image by the model that
+        was trained without its patient.
+    """
+
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    patients: np.ndarray
+    probabilities: np.ndarray
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame) -> Self:
+        """Read the table of a run's ``oof.parquet``.
+
+        Raises
+        ------
+        StudyError
+            An image lacks a prediction in some repeat, has two, or has one that is no
+            probability: half a result is not taken for a whole one.
+        """
+        columns = [column for column in table.columns if column.startswith(PREFIX)]
+        classes = tuple(column.removeprefix(PREFIX) for column in columns)
+        first = table[table["repeat"] == table["repeat"].min()].sort_values("sample")
+        repeats = []
+        for repeat, rows in table.groupby("repeat"):
+            ordered = rows.sort_values("sample")
+            if ordered["sample"].tolist() != first["sample"].unique().tolist():
+                raise StudyError(
+                    f"out-of-fold predictions are not whole: repeat {repeat} does not have "
+                    f"each of the {first['sample'].nunique()} images once"
+                )
+            repeats.append(ordered[columns].to_numpy(float))
+        probabilities = np.stack(repeats)
+        if not np.allclose(probabilities.sum(axis=2), 1, atol=1e-4):
+            raise StudyError("out-of-fold predictions hold rows that do not sum to 1")
+        labels = first["label"].map({name: index for index, name in enumerate(classes)})
+        return cls(classes, labels.to_numpy(int), first["patient"].to_numpy(), probabilities)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The most probable class index of each image in each repeat, ``(r, n)``."""
+        return self.probabilities.argmax(axis=2)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Minus the logarithm of the true class's probability, natural, ``(r, n)``."""
+        true = self.probabilities[:, np.arange(len(self.labels)), self.labels]
+        return -np.log(np.clip(true, SMALLEST_PROBABILITY, 1))

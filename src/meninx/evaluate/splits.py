@@ -1,0 +1,119 @@
+"""Splits: who is trained on and who is tested on.
+
+The rule that everything else rests on: a patient is on one side of every split. It is one
+function, :func:`keep_patients_apart`, and every split passes through it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from meninx.errors import LeakError, StudyError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One division of a cohort into training and test images.
+
+    Attributes
+    ----------
+    repeat, fold
+        Which one it is, from 0.
+    train, test
+        Row numbers of the images.
+    """
+
+    repeat: int
+    fold: int
+    train: np.ndarray
+    test: np.ndarray
+
+
+def keep_patients_apart(patients: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
+    """Refuse a split that has a patient, or an image, on both sides.
+
+    Parameters
+    ----------
+    patients
+        ``(n,)`` the patient of each image; duplicates count as one patient.
+    train, test
+        Row numbers.
+
+    Raises
+    ------
+    LeakError
+        A patient is on both sides.
+    """
+    shared = np.intersect1d(patients[train], patients[test])
+    if len(shared):
+        raise LeakError(
+            f"patient {shared[0]} is on both sides of a split "
+            f"({len(shared)} such); nothing may be trained on whom it is tested on"
+        )
+
+
+def split_by_patient(
+    labels: np.ndarray,
+    patients: np.ndarray,
+    folds: int = 5,
+    repeats: int = 5,
+    seed: int = 0,
+    predefined: np.ndarray | None = None,
+) -> tuple[Split, ...]:
+    """Divide a cohort into folds, grouped by patient and stratified by class, repeatedly.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)`` class indices.
+    patients
+        ``(n,)`` the patient of each image.
+    folds
+        How many parts; each is tested once a repeat. Reduced to the number of patients of the
+        smallest class, so that no fold lacks a class.
+    repeats
+        How many times, each with another shuffle.
+    seed
+        Decides the shuffles.
+    predefined
+        ``(n,)`` the fold of each image, used in place of all this, once.
+
+    Raises
+    ------
+    LeakError
+        A predefined fold has a patient on both sides.
+    StudyError
+        Fewer than two folds are possible.
+    """
+    if predefined is not None:
+        divisions = [_use_predefined(predefined)]
+    else:
+        possible = min(folds, _count_patients_of_smallest_class(labels, patients))
+        if possible < 2:
+            raise StudyError(
+                f"{folds} folds were asked for and {possible} are possible; "
+                "at least 2 folds, and 2 patients in each class, are needed"
+            )
+        divisions = [
+            StratifiedGroupKFold(possible, shuffle=True, random_state=seed + repeat).split(
+                labels, labels, patients
+            )
+            for repeat in range(repeats)
+        ]
+    splits = []
+    for repeat, division in enumerate(divisions):
+        for fold, (train, test) in enumerate(division):
+            keep_patients_apart(patients, train, test)
+            splits.append(Split(repeat, fold, train, test))
+    return tuple(splits)
+
+
+def _use_predefined(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for fold in np.unique(folds):
+        yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+
+
+def _count_patients_of_smallest_class(labels: np.ndarray, patients: np.ndarray) -> int:
+    return min(len(np.unique(patients[labels == label])) for label in np.unique(labels))

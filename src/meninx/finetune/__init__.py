@@ -1,0 +1,27 @@
+"""Fine-tuning: a pretrained network becomes a classifier of the cohort's classes.
+
+It stands after the matrix, which advises a strategy and a cut. In come images, labels, a
+backbone's name and a strategy; out goes a fitted scikit-learn classifier that holds one torch
+network from image to logits. The frozen prefix is computed once for each image and view.
+"""
+
+from meninx.finetune.activations import ActivationStore
+from meninx.finetune.baselines import (
+    compute_histograms,
+    make_histogram_classifier,
+    make_majority_classifier,
+)
+from meninx.finetune.classifier import FineTunedClassifier, load_backbone
+from meninx.finetune.strategy import Strategy
+from meninx.finetune.views import make_views
+
+__all__ = [
+    "ActivationStore",
+    "FineTunedClassifier",
+    "Strategy",
+    "compute_histograms",
+    "load_backbone",
+    "make_histogram_classifier",
+    "make_majority_classifier",
+    "make_views",
+]

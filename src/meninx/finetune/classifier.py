@@ -1,0 +1,257 @@
+"""The fine-tuned classifier: a scikit-learn estimator around a pretrained network."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from meninx.backbones import Backbone
+from meninx.errors import CohortError, StudyError
+from meninx.finetune.activations import Activations, ActivationStore, Image
+from meninx.finetune.heads import build_head, solve_linear_head
+from meninx.finetune.strategy import Strategy
+from meninx.finetune.training import Recipe, compute_features, train
+from meninx.finetune.views import make_views
+
+PREDICTION_BATCH = 32
+
+
+class FineTunedClassifier(ClassifierMixin, BaseEstimator):
+    """Classify images with a pretrained CNN, fine-tuned by one of the strategies.
+
+    Parameters
+    ----------
+    backbone
+        Name of a pretrained CNN; see :func:`meninx.backbones.catalogue`.
+    strategy
+        What of it is trained: ``frozen``, ``partial``, ``full`` or ``scratch``.
+    cut
+        For ``partial``: the first stage that is trained, such as ``stage7``.
+    extra_layers
+        Widths of hidden layers in front of the output; empty for a linear head.
+    views
+        In how many views each image is trained on and predicted.
+    augmentation
+        How far the views depart from the image; 0 only flips, 1 is the usual.
+    regularisation
+        For the linear head of ``frozen``: scikit-learn's C, larger fits closer.
+    image_size
+        Side of the square that images are resized to, pixels; by default what the backbone was
+        pretrained on.
+    epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout
+        Of gradient descent, which trains all but the linear head of ``frozen``.
+    weights
+        A weight file for the backbone, in place of the usual sources.
+    random_state
+        Seed of everything random.
+
+    Attributes
+    ----------
+    classes_
+        ``(k,)`` the labels, sorted.
+    backbone_
+        The pretrained backbone.
+    network_
+        From normalised images ``(n, 3, s, s)`` to logits ``(n, k)``: children ``stem``,
+        ``stage1`` … ``pool``, ``head``.
+
+    Notes
+    -----
+    The prefix is frozen, its BatchNorm statistics too, and its activations are stored, so that
+    fitting again, on other folds or with other settings, does not run it again. Fitted with
+    the same seed on the same images, the same machine gives the same network, bit for bit.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GroupKFold, cross_val_predict
+    >>> from meninx import Cohort, FineTunedClassifier
+    >>> cohort = Cohort.open("my_images")  # doctest: +SKIP
+    >>> cross_val_predict(
+    ...     FineTunedClassifier(), cohort.images, cohort.labels,
+    ...     groups=cohort.groups, cv=GroupKFold(5), method="predict_proba",
+    ... )  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_lite0",
+        strategy: Strategy | str = Strategy.FROZEN,
+        cut: str | None = None,
+        extra_layers: Sequence[int] = (),
+        views: int = 8,
+        augmentation: float = 1.0,
+        regularisation: float = 1.0,
+        image_size: int | None = None,
+        epochs: int = 12,
+        batch_size: int = 16,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        label_smoothing: float = 0.1,
+        dropout: float = 0.3,
+        weights: Path | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.strategy = strategy
+        self.cut = cut
+        self.extra_layers = extra_layers
+        self.views = views
+        self.augmentation = augmentation
+        self.regularisation = regularisation
+        self.image_size = image_size
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.dropout = dropout
+        self.weights = weights
+        self.random_state = random_state
+
+    def fit(self, X: Sequence[Image], y: Sequence[object], groups: object = None) -> Self:
+        """Fine-tune on images.
+
+        Parameters
+        ----------
+        X
+            n images: samples of a cohort, paths, or arrays in [0, 1] such as ``(n, h, w)`` or
+            ``(n, c, h, w)``.
+        y
+            ``(n,)`` labels, of at least two classes.
+        groups
+            Not used in fitting; here so that tools that pass patients along need not care.
+
+        Raises
+        ------
+        CohortError
+            There are fewer than two classes, or as many labels as images are not given.
+        StudyError
+            The strategy and the cut do not go together.
+        """
+        labels = np.asarray(y)
+        if len(X) != len(labels):
+            raise CohortError(f"{len(X)} images were given with {len(labels)} labels")
+        self.classes_, targets = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise CohortError("a classifier needs images of at least two classes")
+        self.backbone_ = self._get_backbone()
+        self.cut_ = self._get_cut()
+        activations = self._get_activations(X)
+        suffix = self.backbone_.suffix(self.cut_)
+        if self.cut_ == "head" and not self.extra_layers:
+            features = _compute_all_features(suffix, activations, self.views)
+            head: nn.Module = solve_linear_head(features.numpy(), targets, self.regularisation)
+        else:
+            head = self._train_head(suffix, activations, targets)
+        self.network_ = _join(self.backbone_.prefix(self.cut_), suffix, head)
+        return self
+
+    def decision_function(self, X: Sequence[Image]) -> np.ndarray:
+        """Give the logits ``(n, k)`` of images, averaged over their views.
+
+        Softmax turns them into probabilities; they are the same for two classes too.
+        """
+        check_is_fitted(self)
+        activations = self._get_activations(X)
+        suffix = self.network_[self._prefix_length() : -1]
+        features = _compute_all_features(suffix, activations, self.views)
+        with torch.inference_mode():
+            logits: np.ndarray = self.network_.head(features).mean(dim=1).double().numpy()
+        return logits
+
+    def predict_proba(self, X: Sequence[Image]) -> np.ndarray:
+        """Give class probabilities ``(n, k)``, columns as in ``classes_``."""
+        return torch.softmax(torch.from_numpy(self.decision_function(X)), dim=1).numpy()
+
+    def predict(self, X: Sequence[Image]) -> np.ndarray:
+        """Give the most probable class of each image, ``(n,)``."""
+        chosen: np.ndarray = self.classes_[self.decision_function(X).argmax(axis=1)]
+        return chosen
+
+    def _get_backbone(self) -> Backbone:
+        """Load the backbone; from scratch, give it fresh weights."""
+        if Strategy(self.strategy) is Strategy.SCRATCH:
+            backbone = Backbone.untrained(self.backbone, self.random_state)
+        else:
+            backbone = load_backbone(self.backbone, self.weights)
+        if self.image_size is None:
+            return backbone
+        return replace(backbone, input_size=self.image_size)
+
+    def _get_cut(self) -> str:
+        """Find where the strategy cuts."""
+        strategy = Strategy(self.strategy)
+        if strategy is not Strategy.PARTIAL:
+            if self.cut is not None:
+                raise StudyError(f"strategy {strategy} has no cut, but cut={self.cut!r} was given")
+            return "head" if strategy is Strategy.FROZEN else "stem"
+        if self.cut not in self.backbone_.cuts:
+            raise StudyError(
+                f"strategy partial needs a cut of {self.backbone}: "
+                f"one of {', '.join(self.backbone_.cuts)}, not {self.cut!r}"
+            )
+        return self.cut
+
+    def _get_activations(self, X: Sequence[Image]) -> Activations:
+        views = make_views(self.views, self.augmentation)
+        return ActivationStore().get(self.backbone_, self.cut_, list(X), views)
+
+    def _train_head(
+        self, suffix: nn.Module, activations: Activations, targets: np.ndarray
+    ) -> nn.Module:
+        """Train the suffix and a new head together."""
+        recipe = Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.random_state)
+            head = build_head(
+                self.backbone_.features, len(self.classes_), self.extra_layers, self.dropout
+            )
+        train(suffix, head, activations, targets, self.views, recipe, self.random_state)
+        return head
+
+    def _prefix_length(self) -> int:
+        """Count the network's children before the cut."""
+        names = [name for name, _ in self.network_.named_children()]
+        return names.index(self.cut_)
+
+
+@lru_cache(maxsize=16)
+def load_backbone(name: str, weights: Path | None = None) -> Backbone:
+    """Load a backbone once a process; its layers are only ever read or copied."""
+    return Backbone.load(name, weights)
+
+
+def _join(prefix: nn.Module, suffix: nn.Module, head: nn.Module) -> nn.Sequential:
+    """Put the parts together under the names their layers have in the backbone."""
+    children = [
+        child
+        for part in (prefix, suffix)
+        if isinstance(part, nn.Sequential)
+        for child in part.named_children()
+    ]
+    return nn.Sequential(OrderedDict([*children, ("head", head)])).eval()
+
+
+def _compute_all_features(suffix: nn.Module, activations: Activations, views: int) -> torch.Tensor:
+    """Run the suffix over every image and view: ``(n, v, d)`` float32."""
+    pairs = [(row, view) for row in range(len(activations)) for view in range(views)]
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pairs), PREDICTION_BATCH):
+            rows, seen = zip(*pairs[start : start + PREDICTION_BATCH], strict=True)
+            parts.append(compute_features(suffix, activations.batch(rows, seen)))
+    return torch.cat(parts).unflatten(0, (len(activations), views))

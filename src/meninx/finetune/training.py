@@ -1,0 +1,128 @@
+"""Training a suffix and a head by gradient descent on prefix activations."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from meninx.finetune.activations import Activations
+
+WARM_UP = 0.2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the images, each in a view drawn at random.
+    batch_size
+        Images a step.
+    learning_rate
+        Its peak; it warms up over the first fifth of the steps and then falls to zero.
+    weight_decay
+        Of AdamW.
+    label_smoothing
+        Part of the target that is spread over all classes.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    label_smoothing: float
+
+
+def train(
+    suffix: nn.Module,
+    head: nn.Module,
+    activations: Activations,
+    labels: np.ndarray,
+    views: int,
+    recipe: Recipe,
+    seed: int,
+) -> None:
+    """Train a suffix and a head in place; both end in evaluation mode.
+
+    Parameters
+    ----------
+    suffix, head
+        Activations to features ``(n, d)``, and features to logits ``(n, k)``.
+    activations
+        Of the training images, row by row as the labels.
+    labels
+        ``(n,)`` class indices; the loss weights classes by the inverse of their frequency.
+    views
+        How many views the activations have.
+    recipe
+        How to train.
+    seed
+        Decides the order of images, their views and the dropout. The global random state is
+        left as it was.
+    """
+    targets = torch.as_tensor(labels, dtype=torch.long)
+    counts = torch.bincount(targets).float()
+    weights = len(targets) / (len(counts) * counts)
+    network = nn.Sequential(suffix, head).to(memory_format=torch.channels_last).train()
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.weight_decay)
+    batches = list(_draw_batches(len(targets), views, recipe, seed))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=len(batches), pct_start=WARM_UP
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for rows, seen in batches:
+            logits = head(compute_features(suffix, activations.batch(rows, seen)))
+            loss = functional.cross_entropy(
+                logits, targets[rows], weights, label_smoothing=recipe.label_smoothing
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    network.eval()
+
+
+def _draw_batches(
+    images: int, views: int, recipe: Recipe, seed: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Draw, for each step of training, which images are seen and in which of their views."""
+    random = np.random.default_rng(seed)
+    for _ in range(recipe.epochs):
+        # Equal parts: a small last batch would have no batch statistics worth the name.
+        parts = max(1, round(images / recipe.batch_size))
+        for rows in np.array_split(random.permutation(images), parts):
+            yield rows.tolist(), random.integers(views, size=len(rows)).tolist()
+
+
+def compute_features(suffix: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Run a suffix in the fastest arithmetic that this processor has.
+
+    That is bfloat16 where it is multiplied natively (elsewhere it would be slower), with
+    channels innermost for convolutions.
+
+    Parameters
+    ----------
+    suffix
+        From activations to features.
+    inputs
+        ``(n, c, h, w)``, or ``(n, d)`` where the suffix is the identity.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(n, d)`` float32.
+    """
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    processor = torch.cpu.get_capabilities()
+    is_native = bool(processor.get("avx512_bf16") or processor.get("amx_bf16"))
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_native):
+        features: torch.Tensor = suffix(inputs)
+    return features.float()
