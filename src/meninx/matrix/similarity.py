@@ -1,0 +1,178 @@
+"""How far a cohort's images are from ImageNet, measured without one ImageNet image.
+
+Every BatchNorm layer of a pretrained network carries the mean and the variance that each of
+its channels had over ImageNet. The same channel's mean and variance over the cohort's images
+are compared with them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from meninx.backbones import Backbone
+
+# A channel that hardly varied over ImageNet is dead: its variance is rounding, and dividing by
+# it drowns all the others.
+LIVE_VARIANCE = 0.05
+BOOTSTRAP_DRAWS = 200
+BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMoments:
+    """What one BatchNorm layer sees of each image, and what it saw of ImageNet.
+
+    Attributes
+    ----------
+    name, stage
+        Of the layer in the backbone.
+    means, squares
+        ``(n, c)``: mean and mean square over an image's pixels, for each channel.
+    running_mean, running_variance
+        ``(c,)``: over ImageNet.
+    """
+
+    name: str
+    stage: str
+    means: np.ndarray
+    squares: np.ndarray
+    running_mean: np.ndarray
+    running_variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class LayerSimilarity:
+    """One layer's distance from ImageNet, in nats; 0 is ImageNet itself."""
+
+    name: str
+    stage: str
+    kl: float
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A cohort's distance from ImageNet.
+
+    Attributes
+    ----------
+    kl
+        Mean over layers of the median KL divergence over live channels, nats.
+    low, high
+        Its 95 % interval, percentiles of a bootstrap over patients.
+    layers
+        Each BatchNorm layer's own, in the order in which an image meets them.
+    """
+
+    kl: float
+    low: float
+    high: float
+    layers: tuple[LayerSimilarity, ...]
+
+    def by_stage(self) -> dict[str, float]:
+        """Average the layers of each stage."""
+        stages = dict.fromkeys(layer.stage for layer in self.layers)
+        return {
+            stage: float(np.mean([layer.kl for layer in self.layers if layer.stage == stage]))
+            for stage in stages
+        }
+
+
+def measure_similarity(
+    moments: Sequence[LayerMoments], patients: np.ndarray, seed: int = 0
+) -> Similarity:
+    """Measure the distance from ImageNet, with an interval over patients.
+
+    Parameters
+    ----------
+    moments
+        Of each layer, from :func:`observe`; at least one.
+    patients
+        ``(n,)`` the patient of each image.
+    seed
+        Of the bootstrap.
+    """
+    names, member = np.unique(patients, return_inverse=True)
+    random = np.random.default_rng(seed)
+    times = random.multinomial(len(names), np.full(len(names), 1 / len(names)), BOOTSTRAP_DRAWS)
+    counts = np.vstack([np.ones(len(member)), times[:, member]])
+    weights = counts / counts.sum(axis=1, keepdims=True)
+    divergences = np.stack([_measure_layer(layer, weights) for layer in moments], axis=1)
+    overall = divergences.mean(axis=1)
+    low, high = np.quantile(overall[1:], [0.025, 0.975])
+    layers = tuple(
+        LayerSimilarity(layer.name, layer.stage, float(kl))
+        for layer, kl in zip(moments, divergences[0], strict=True)
+    )
+    return Similarity(float(overall[0]), float(low), float(high), layers)
+
+
+def _measure_layer(layer: LayerMoments, weights: np.ndarray) -> np.ndarray:
+    """Take the median over live channels of KL(cohort ‖ ImageNet), one for each weighting."""
+    variance = layer.running_variance
+    is_live = variance > LIVE_VARIANCE * np.median(variance)
+    mean = weights @ layer.means[:, is_live]
+    spread = weights @ layer.squares[:, is_live] - mean**2
+    ratio = np.maximum(spread, 1e-12 * variance[is_live]) / variance[is_live]
+    shift = (mean - layer.running_mean[is_live]) ** 2 / variance[is_live]
+    divergence: np.ndarray = np.median((ratio + shift - 1 - np.log(ratio)) / 2, axis=1)
+    return divergence
+
+
+def observe(
+    backbone: Backbone, images: Sequence[np.ndarray]
+) -> tuple[tuple[LayerMoments, ...], np.ndarray]:
+    """Run images through a frozen backbone once and note what its layers see.
+
+    Parameters
+    ----------
+    backbone
+        Pretrained.
+    images
+        n arrays ``(h, w)`` or ``(h, w, 3)`` in [0, 1].
+
+    Returns
+    -------
+    moments : tuple of LayerMoments
+        One for each BatchNorm layer; none where the network has no such layer.
+    features : np.ndarray
+        ``(n, d)``: the pooled features.
+    """
+    layers = {
+        name: module
+        for name, module in backbone.network.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    }
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+
+    def note(name: str, inputs: torch.Tensor) -> None:
+        x = inputs.float().flatten(2)
+        seen[name].append(torch.stack([x.mean(2), x.square().mean(2)], dim=1))
+
+    hooks = [
+        module.register_forward_pre_hook(lambda _, x, name=name: note(name, x[0]))
+        for name, module in layers.items()
+    ]
+    try:
+        features = _run(backbone, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    moments = []
+    for name, module in layers.items():
+        both = torch.cat(seen[name]).double().numpy()
+        running = module.running_mean.double().numpy(), module.running_var.double().numpy()
+        moments.append(LayerMoments(name, name.partition(".")[0], both[:, 0], both[:, 1], *running))
+    return tuple(moments), features
+
+
+def _run(backbone: Backbone, images: Sequence[np.ndarray]) -> np.ndarray:
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), BATCH):
+            batch = backbone.prepare(images[start : start + BATCH])
+            parts.append(backbone.network(batch.contiguous(memory_format=torch.channels_last)))
+    features: np.ndarray = torch.cat(parts).double().numpy()
+    return features
