@@ -1,0 +1,198 @@
+"""The backbone: a pretrained CNN without its classifier, cut where one likes."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from meninx.backbones import preparation
+from meninx.backbones.architectures import Architecture, find_architecture
+from meninx.backbones.stages import Dissection, Stage, dissect
+from meninx.backbones.weights import WeightsKind, WeightsSource, find_weights, load_weights
+from meninx.errors import BackboneError
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A CNN in stages, frozen and in evaluation mode.
+
+    Make one with :meth:`load` (pretrained) or :meth:`untrained` (fresh weights).
+
+    Attributes
+    ----------
+    name
+        As timm or torchvision spell it.
+    source
+        Where the weights came from, with their checksum.
+    input_size
+        Side of the square input, pixels.
+    mean, std
+        Of each channel, for images in [0, 1].
+    network
+        Children ``stem``, ``stage1`` … ``stageN``, ``pool``: maps ``(n, 3, s, s)`` to
+        ``(n, features)``.
+    classifier
+        The original last layer, ``(n, features)`` to ``(n, 1000)``.
+    stages
+        Stem and stages in order, without the pool.
+    features
+        Length of the feature vector.
+    """
+
+    name: str
+    source: WeightsSource
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    network: nn.Sequential
+    classifier: nn.Module
+    stages: tuple[Stage, ...]
+    features: int
+
+    @classmethod
+    def load(cls, name: str, weights: Path | None = None) -> Self:
+        """Build a network and give it pretrained weights.
+
+        Parameters
+        ----------
+        name
+            Any CNN of timm or, if timm has none of that name, of torchvision;
+            ``torchvision/NAME`` insists on torchvision.
+        weights
+            A weight file (.safetensors, .pth, .pt or .bin). Without it they are looked for in
+            the folder ``MENINX_WEIGHTS``, among the packaged weights, in the local hub caches,
+            and last of all on the internet.
+
+        Raises
+        ------
+        BackboneError
+            The name is unknown, or the network cannot be cut into stages.
+        WeightsError
+            No weights can be found, or they do not fit.
+        """
+        architecture = find_architecture(name)
+        network = architecture.build()
+        # Taken apart before any weights are sought: nobody fetches weights for a network that
+        # is then refused. The pieces share their layers with the whole.
+        dissection = dissect(name, network, architecture.input_size)
+        path, source = find_weights(architecture, weights)
+        load_weights(network, path, source)
+        return cls._of_pieces(architecture, dissection, source)
+
+    @classmethod
+    def untrained(cls, name: str, seed: int = 0) -> Self:
+        """Build a network with fresh weights; the same seed gives the same weights.
+
+        The global random state is left as it was.
+
+        Raises
+        ------
+        BackboneError
+            The name is unknown, or the network cannot be cut into stages.
+        """
+        architecture = find_architecture(name)
+        network = architecture.build(seed)
+        dissection = dissect(name, network, architecture.input_size)
+        source = WeightsSource(WeightsKind.RANDOM, f"seed {seed}", sha256="")
+        return cls._of_pieces(architecture, dissection, source)
+
+    @classmethod
+    def _of_pieces(
+        cls, architecture: Architecture, dissection: Dissection, source: WeightsSource
+    ) -> Self:
+        return cls(
+            name=architecture.name,
+            source=source,
+            input_size=architecture.input_size,
+            mean=architecture.mean,
+            std=architecture.std,
+            network=dissection.network.eval().requires_grad_(False),
+            classifier=dissection.classifier.eval().requires_grad_(False),
+            stages=dissection.stages,
+            features=dissection.features,
+        )
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Where it can be cut, from ``stem`` (train everything) to ``head`` (nothing)."""
+        return (*(stage.name for stage in self.stages), "head")
+
+    def prefix(self, cut: str) -> nn.Module:
+        """Give the frozen part before a cut, sharing its layers with :attr:`network`.
+
+        Parameters
+        ----------
+        cut
+            The first stage that is trained; ``stem`` gives the identity, ``head`` everything
+            with the pool.
+
+        Raises
+        ------
+        BackboneError
+            There is no such cut.
+        """
+        before = self.network[: self._position(cut)]
+        return before.eval() if len(before) else nn.Identity()
+
+    def suffix(self, cut: str) -> nn.Module:
+        """Copy the part from a cut on, with the pool, ready to be trained.
+
+        Parameters
+        ----------
+        cut
+            The first stage that is trained; ``head`` gives the identity.
+
+        Raises
+        ------
+        BackboneError
+            There is no such cut.
+        """
+        after = self.network[self._position(cut) :]
+        return copy.deepcopy(after).requires_grad_(True) if len(after) else nn.Identity()
+
+    def _position(self, cut: str) -> int:
+        """Count the children before a cut."""
+        if cut == "head":
+            return len(self.network)
+        if cut not in self.cuts:
+            raise BackboneError(
+                f"{self.name} has no cut {cut!r}; its cuts are {', '.join(self.cuts)}"
+            )
+        return self.cuts.index(cut)
+
+    def to_square(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Pad images to squares with black and resize them to the input size.
+
+        Parameters
+        ----------
+        images
+            Each float, ``(h, w)`` or ``(h, w, 3)``, in [0, 1], of any size.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(n, 3, s, s)`` float32 in [0, 1].
+
+        Raises
+        ------
+        ImageError
+            An image has another shape, kind of number or range.
+        """
+        return preparation.to_square(images, self.input_size)
+
+    def normalise(self, squares: torch.Tensor) -> torch.Tensor:
+        """Bring squares ``(n, 3, s, s)`` from [0, 1] to what the network was trained on."""
+        return preparation.normalise(squares, self.mean, self.std)
+
+    def prepare(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Turn images of any size into the network's input ``(n, 3, s, s)``, normalised."""
+        return self.normalise(self.to_square(images))
+
+    def randomised(self, seed: int) -> Self:
+        """Build the same network with fresh weights, for training from scratch."""
+        return self.untrained(self.name, seed)
