@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -192,6 +192,10 @@ class Backbone:
     def prepare(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Turn images of any size into the network's input ``(n, 3, s, s)``, normalised."""
         return self.normalise(self.to_square(images))
+
+    def resized(self, input_size: int) -> Self:
+        """Take images of another size: the same network, whose layers are shared."""
+        return replace(self, input_size=input_size)
 
     def randomised(self, seed: int) -> Self:
         """Build the same network with fresh weights, for training from scratch."""

@@ -5,17 +5,20 @@ splits that keep each patient on one side, scores with intervals resampled by pa
 score of choosing the best cell, which pays for the choice.
 """
 
+from meninx.evaluate.calibration import Calibration, calibrate
 from meninx.evaluate.predictions import Predictions
 from meninx.evaluate.scores import Estimate, Scores, evaluate
 from meninx.evaluate.selection import Selection, compare, select_best
 from meninx.evaluate.splits import Split, keep_patients_apart, split_by_patient
 
 __all__ = [
+    "Calibration",
     "Estimate",
     "Predictions",
     "Scores",
     "Selection",
     "Split",
+    "calibrate",
     "compare",
     "evaluate",
     "keep_patients_apart",

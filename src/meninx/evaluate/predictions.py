@@ -1,5 +1,6 @@
 """Out-of-fold predictions: the only numbers that scores are computed from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -35,8 +36,15 @@ class Predictions:
     probabilities: np.ndarray
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame) -> Self:
+    def from_table(cls, table: pd.DataFrame, samples: Sequence[str]) -> Self:
         """Read the table of a run's ``oof.parquet``.
+
+        Parameters
+        ----------
+        table
+            Columns ``sample``, ``patient``, ``fold``, ``repeat``, ``label`` and ``p_<class>``.
+        samples
+            The n images, in the order that is wanted.
 
         Raises
         ------
@@ -46,21 +54,19 @@ class Predictions:
         """
         columns = [column for column in table.columns if column.startswith(PREFIX)]
         classes = tuple(column.removeprefix(PREFIX) for column in columns)
-        first = table[table["repeat"] == table["repeat"].min()].sort_values("sample")
         repeats = []
         for repeat, rows in table.groupby("repeat"):
-            ordered = rows.sort_values("sample")
-            if ordered["sample"].tolist() != first["sample"].unique().tolist():
+            if sorted(rows["sample"]) != sorted(samples):
                 raise StudyError(
                     f"out-of-fold predictions are not whole: repeat {repeat} does not have "
-                    f"each of the {first['sample'].nunique()} images once"
+                    f"each of the {len(samples)} images once"
                 )
-            repeats.append(ordered[columns].to_numpy(float))
-        probabilities = np.stack(repeats)
+            repeats.append(rows.set_index("sample").loc[list(samples)])
+        probabilities = np.stack([rows[columns].to_numpy(float) for rows in repeats])
         if not np.allclose(probabilities.sum(axis=2), 1, atol=1e-4):
             raise StudyError("out-of-fold predictions hold rows that do not sum to 1")
-        labels = first["label"].map({name: index for index, name in enumerate(classes)})
-        return cls(classes, labels.to_numpy(int), first["patient"].to_numpy(), probabilities)
+        labels = np.array([classes.index(label) for label in repeats[0]["label"]])
+        return cls(classes, labels, repeats[0]["patient"].to_numpy(), probabilities)
 
     @property
     def predicted(self) -> np.ndarray:

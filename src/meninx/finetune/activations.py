@@ -17,10 +17,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from meninx.backbones import Backbone
 from meninx.cohort import Sample, read_image
+from meninx.files import write_whole
 from meninx.finetune.views import View
 
 # Raise it when the numbers that a prefix gives could change.
@@ -146,9 +147,9 @@ class ActivationStore:
                 and not _holds_activations(path := self._path(backbone, cut, image, views))
             }
             if missing:
-                self.folder.mkdir(parents=True, exist_ok=True)
                 for cut, activations in _run_prefix(backbone, list(missing), image, views):
-                    _write(missing[cut], activations)
+                    content = save({"activations": activations}, metadata={"format": FORMAT})
+                    write_whole(missing[cut], content)
             on_image()
 
     def _path(self, backbone: Backbone, cut: str, image: Image, views: tuple[View, ...]) -> Path:
@@ -211,14 +212,6 @@ def _run_prefix(
                 break
             x = layers(x)
     return reached
-
-
-def _write(path: Path, activations: torch.Tensor) -> None:
-    """Write a file whole or not at all, so that a reader never meets half of one."""
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    save_file({"activations": activations}, draft, metadata={"format": FORMAT})
-    draft.replace(path)
 
 
 def _holds_activations(path: Path) -> bool:

@@ -1,8 +1,8 @@
 """The fine-tuned classifier: a scikit-learn estimator around a pretrained network."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -146,11 +146,12 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         self.cut_ = self._get_cut()
         activations = self._get_activations(X)
         suffix = self.backbone_.suffix(self.cut_)
+        head = self._build_head()
         if self.cut_ == "head" and not self.extra_layers:
             features = _compute_all_features(suffix, activations, self.views)
-            head: nn.Module = solve_linear_head(features.numpy(), targets, self.regularisation)
+            head[-1] = solve_linear_head(features.numpy(), targets, self.regularisation)
         else:
-            head = self._train_head(suffix, activations, targets)
+            self._train(suffix, head, activations, targets)
         self.network_ = _join(self.backbone_.prefix(self.cut_), suffix, head)
         return self
 
@@ -164,7 +165,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         suffix = self.network_[self._prefix_length() : -1]
         features = _compute_all_features(suffix, activations, self.views)
         with torch.inference_mode():
-            logits: np.ndarray = self.network_.head(features).mean(dim=1).double().numpy()
+            logits: np.ndarray = self.network_[-1](features).mean(dim=1).double().numpy()
         return logits
 
     def predict_proba(self, X: Sequence[Image]) -> np.ndarray:
@@ -184,7 +185,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             backbone = load_backbone(self.backbone, self.weights)
         if self.image_size is None:
             return backbone
-        return replace(backbone, input_size=self.image_size)
+        return backbone.resized(self.image_size)
 
     def _get_cut(self) -> str:
         """Find where the strategy cuts."""
@@ -204,10 +205,18 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         views = make_views(self.views, self.augmentation)
         return ActivationStore().get(self.backbone_, self.cut_, list(X), views)
 
-    def _train_head(
-        self, suffix: nn.Module, activations: Activations, targets: np.ndarray
-    ) -> nn.Module:
-        """Train the suffix and a new head together."""
+    def _build_head(self) -> nn.Sequential:
+        """Build a new head from the seed, leaving the global random state as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.random_state)
+            return build_head(
+                self.backbone_.features, len(self.classes_), self.extra_layers, self.dropout
+            )
+
+    def _train(
+        self, suffix: nn.Module, head: nn.Module, activations: Activations, targets: np.ndarray
+    ) -> None:
+        """Train the suffix and the head together."""
         recipe = Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -215,13 +224,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.random_state)
-            head = build_head(
-                self.backbone_.features, len(self.classes_), self.extra_layers, self.dropout
-            )
         train(suffix, head, activations, targets, self.views, recipe, self.random_state)
-        return head
 
     def _prefix_length(self) -> int:
         """Count the network's children before the cut."""
@@ -243,7 +246,8 @@ def _join(prefix: nn.Module, suffix: nn.Module, head: nn.Module) -> nn.Sequentia
         if isinstance(part, nn.Sequential)
         for child in part.named_children()
     ]
-    return nn.Sequential(OrderedDict([*children, ("head", head)])).eval()
+    # A copy: the frozen layers are shared with the backbone, which others read too.
+    return copy.deepcopy(nn.Sequential(OrderedDict([*children, ("head", head)]))).eval()
 
 
 def _compute_all_features(suffix: nn.Module, activations: Activations, views: int) -> torch.Tensor:

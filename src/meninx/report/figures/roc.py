@@ -1,0 +1,80 @@
+"""How well each class is told from all others, over every threshold."""
+
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from meninx.report.figures.style import (
+    DASHES,
+    GREY,
+    PALE,
+    SERIES,
+    house_style,
+    new_figure,
+    number_formatter,
+    wrap,
+)
+from meninx.report.language import Words
+from meninx.report.run_files import ClassScores, Curve
+
+
+@house_style()
+def draw_roc(
+    curves: Mapping[str, Curve], classes: Mapping[str, ClassScores], words: Words
+) -> Figure:
+    """Draw one curve a class, told apart by colour and by dashes.
+
+    Parameters
+    ----------
+    curves
+        Class to curve.
+    classes
+        Class to scores, for the area under its curve and n.
+    words
+        The words of a language.
+    """
+    figure, axes = new_figure(height=3.9)
+    axes.plot(
+        [0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label=words("roc.chance")
+    )
+    images = sum(scores["images"] for scores in classes.values())
+    for number, (label, curve) in enumerate(curves.items()):
+        axes.plot(
+            curve["false_positive_rate"],
+            curve["true_positive_rate"],
+            color=SERIES[number % len(SERIES)],
+            linestyle=DASHES[number % len(DASHES)],
+            linewidth=1.7,
+            clip_on=False,
+            label=_tell_curve(label, classes[label], images, words),
+        )
+    axes.set_aspect("equal")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(number_formatter(words, 1))
+    axes.grid(color=PALE, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(words("roc.false_positive_axis"))
+    axes.set_ylabel(words("roc.true_positive_axis"))
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(
+        handles[1:] + handles[:1],
+        labels[1:] + labels[:1],
+        loc="upper left",
+        bbox_to_anchor=(1.03, 1.0),
+        labelspacing=1.1,
+        handlelength=2.6,
+    )
+    return figure
+
+
+def _tell_curve(label: str, scores: ClassScores, images: int, words: Words) -> str:
+    auc = scores["auc"]
+    return words(
+        "roc.class",
+        label=wrap(label, 26),
+        auc=words.estimate(auc["value"], auc["low"], auc["high"]),
+        images=scores["images"],
+        total=images,
+    )

@@ -1,0 +1,229 @@
+"""What stands in the files of a run folder, as typed dictionaries.
+
+They are the whole contract between a study and its report; :mod:`meninx.report.run_folder`
+reads the files against them.
+"""
+
+from typing import NotRequired, TypedDict
+
+
+class Interval(TypedDict):
+    """A score with its 95 % interval; `None` where it cannot be computed."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Headline(TypedDict):
+    """The score that stands for a whole study."""
+
+    balanced_accuracy: float | None
+    low: float | None
+    high: float | None
+
+
+class Summary(TypedDict):
+    """`summary.json`: what came out, in one page."""
+
+    chosen: str
+    headline: Headline
+    naive: Headline
+    images: int
+    patients: int
+    seconds: float
+    seed: int
+    versions: dict[str, str]
+    synthetic: bool
+    patients_known: bool
+    classes: dict[str, int]
+    folds: int
+    repeats: int
+    notes: list[str]
+
+
+class Layer(TypedDict):
+    """The distance from ImageNet in one layer, in nats."""
+
+    name: str
+    stage: str
+    kl: float
+
+
+class Similarity(TypedDict):
+    """The distance from ImageNet over all layers, in nats, and its 95 % interval."""
+
+    kl: float
+    low: float
+    high: float
+    threshold: float
+    layers: list[Layer]
+
+
+class Size(TypedDict):
+    """Images per class, and the border between small and large."""
+
+    per_class: float
+    border: float
+
+
+class Advice(TypedDict):
+    """What the matrix advises, and why (plain English sentences)."""
+
+    strategy: str
+    cut: str | None
+    reasons: list[str]
+
+
+class RankedBackbone(TypedDict):
+    """One backbone as the matrix ranks it."""
+
+    name: str
+    logme: float | None
+    probe: float | None
+    milliseconds: float | None
+
+
+class Reference(TypedDict):
+    """A set of images whose distance from ImageNet is known."""
+
+    name: str
+    kl: float
+
+
+class MatrixFile(TypedDict):
+    """`matrix.json`: the Size-Similarity Matrix of the cohort."""
+
+    images: int
+    patients: int
+    classes: dict[str, int]
+    similarity: Similarity
+    size: Size
+    quadrant: str
+    advice: Advice
+    backbones: list[RankedBackbone]
+    references: NotRequired[list[Reference]]
+
+
+class PlannedCell(TypedDict):
+    """One cell of the plan."""
+
+    cell: str
+    backbone: str | None
+    strategy: str | None
+    cut: str | None
+    role: str
+    folds: int
+    repeats: int
+    reason: str
+    trained_parameters: int | None
+
+
+class PlanFile(TypedDict):
+    """`plan.json`: what the study set out to do."""
+
+    cells: list[PlannedCell]
+
+
+class CellScores(TypedDict):
+    """The scores of one cell, by metric."""
+
+    repeats: int
+    scores: dict[str, Interval]
+
+
+class ClassScores(TypedDict):
+    """One class against the others."""
+
+    images: int
+    patients: int
+    sensitivity: Interval
+    specificity: Interval
+    auc: Interval
+
+
+class Curve(TypedDict):
+    """A receiver operating characteristic curve."""
+
+    false_positive_rate: list[float]
+    true_positive_rate: list[float]
+
+
+class ChosenCell(TypedDict):
+    """The chosen cell in detail."""
+
+    cell: str
+    classes: dict[str, ClassScores]
+    confusion: list[list[float]]
+    roc: dict[str, Curve]
+
+
+class Comparison(TypedDict):
+    """Balanced accuracy of one cell minus that of another."""
+
+    cell: str
+    against: str
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+class EvaluationFile(TypedDict):
+    """`evaluation.json`: every score with its interval."""
+
+    cells: dict[str, CellScores]
+    chosen: ChosenCell
+    selection: dict[str, float]
+    comparisons: NotRequired[list[Comparison]]
+
+
+class AuditFinding(TypedDict):
+    """One thing the audit found; `files` holds pseudonyms of samples."""
+
+    kind: str
+    severity: str
+    files: list[str]
+    advice: str
+
+
+class AuditFile(TypedDict):
+    """`audit.json`: what the audit found."""
+
+    findings: list[AuditFinding]
+
+
+class Example(TypedDict):
+    """One image with what the model said of it; paths are relative to the run folder."""
+
+    sample: str
+    label: str
+    predicted: str
+    probabilities: dict[str, float]
+    right: bool
+    image: str
+    heatmap: str
+
+
+class ScoreRow(TypedDict):
+    """One row of `scores.csv`; a number is `None` where the cell has none."""
+
+    cell: str
+    backbone: str
+    strategy: str
+    cut: str
+    role: str
+    balanced_accuracy: float | None
+    balanced_accuracy_low: float | None
+    balanced_accuracy_high: float | None
+    macro_f1: float | None
+    auc: float | None
+    log_loss: float | None
+    seconds: float | None
+
+
+class CohortRow(TypedDict):
+    """One row of `cohort.csv`."""
+
+    sample: str
+    patient: str
+    label: str

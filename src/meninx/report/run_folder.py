@@ -1,0 +1,147 @@
+"""Read a finished run folder: the only thing a report is made of."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from meninx.errors import StudyError
+from meninx.report.run_files import (
+    AuditFile,
+    AuditFinding,
+    CohortRow,
+    EvaluationFile,
+    Example,
+    MatrixFile,
+    PlanFile,
+    ScoreRow,
+    Summary,
+)
+from meninx.report.shape import read_bytes, read_csv, read_json
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything a report needs from a run.
+
+    Attributes
+    ----------
+    path
+        The folder it was read from.
+    summary, matrix, plan, evaluation
+        The files of the same names.
+    scores
+        Rows of `scores.csv`: candidates by falling balanced accuracy, then baselines.
+    cohort
+        Rows of `cohort.csv`.
+    findings
+        What the audit found.
+    examples
+        Images with heatmaps; empty when the run has none.
+    """
+
+    path: Path
+    summary: Summary
+    matrix: MatrixFile
+    plan: PlanFile
+    evaluation: EvaluationFile
+    scores: list[ScoreRow]
+    cohort: list[CohortRow]
+    findings: list[AuditFinding]
+    examples: list[Example]
+
+    @classmethod
+    def read(cls, path: Path) -> "RunFolder":
+        """Read a run folder.
+
+        Raises
+        ------
+        StudyError
+            If a file is missing, cannot be read, or lacks a field.
+        """
+        if not path.is_dir():
+            raise StudyError(f"{path} is not a run folder; make one with `meninx study`")
+        run = cls(
+            path=path,
+            summary=read_json(path / "summary.json", Summary),
+            matrix=read_json(path / "matrix.json", MatrixFile),
+            plan=read_json(path / "plan.json", PlanFile),
+            evaluation=read_json(path / "evaluation.json", EvaluationFile),
+            scores=_sort_scores(read_csv(path / "scores.csv", ScoreRow)),
+            cohort=read_csv(path / "cohort.csv", CohortRow),
+            findings=read_json(path / "audit.json", AuditFile)["findings"],
+            examples=_read_examples(path / "examples.json"),
+        )
+        run._check_that_files_agree()
+        return run
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the confusion matrix."""
+        return list(self.evaluation["chosen"]["classes"])
+
+    @property
+    def chosen(self) -> ScoreRow:
+        """The row of `scores.csv` of the chosen cell."""
+        return next(row for row in self.scores if row["cell"] == self.summary["chosen"])
+
+    @property
+    def candidates(self) -> int:
+        """How many cells competed."""
+        return sum(row["role"] == "candidate" for row in self.scores)
+
+    def read_picture(self, relative: str) -> bytes:
+        """Read a PNG of the run.
+
+        Raises
+        ------
+        StudyError
+            If it is missing, is no PNG, or lies outside the run folder.
+        """
+        picture = (self.path / relative).resolve()
+        if not picture.is_relative_to(self.path.resolve()):
+            raise StudyError(f"{self.path / 'examples.json'} names a picture outside the run")
+        content = read_bytes(picture)
+        if not content.startswith(PNG_SIGNATURE):
+            raise StudyError(f"{picture} is not a PNG picture; run the study again")
+        return content
+
+    def _check_that_files_agree(self) -> None:
+        chosen = self.evaluation["chosen"]
+        if self.summary["chosen"] not in {row["cell"] for row in self.scores}:
+            raise StudyError(
+                f"{self.path}: summary.json chose {self.summary['chosen']!r}, "
+                "which scores.csv does not have; run the study again"
+            )
+        for label in chosen["roc"].keys() - chosen["classes"].keys():
+            raise StudyError(
+                f"{self.path / 'evaluation.json'} has a curve of {label!r}, which is no class of "
+                "the chosen cell; run the study again"
+            )
+        rows = chosen["confusion"]
+        if [len(row) for row in rows] != [len(chosen["classes"])] * len(chosen["classes"]):
+            raise StudyError(
+                f"{self.path / 'evaluation.json'}: the confusion matrix does not have a row "
+                f"and a column for each of {len(chosen['classes'])} classes; run the study again"
+            )
+
+
+def _sort_scores(rows: list[ScoreRow]) -> list[ScoreRow]:
+    """Put candidates first, and the better before the worse."""
+    worst = -math.inf
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["role"] == "baseline",
+            -(worst if row["balanced_accuracy"] is None else row["balanced_accuracy"]),
+            row["cell"],
+        ),
+    )
+
+
+def _read_examples(path: Path) -> list[Example]:
+    """Read the examples, which a run may do without."""
+    if not path.exists():
+        return []
+    return read_json(path, list[Example])

@@ -1,0 +1,218 @@
+"""The plan: which cells a study runs, and why each of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from meninx.backbones import Backbone
+from meninx.errors import StudyError
+from meninx.finetune import Strategy, load_backbone
+from meninx.matrix import Advice
+
+# What a network with random weights needs to learn at all on a laptop: more passes over
+# smaller images.
+SCRATCH_SETTINGS = {"image_size": 112, "epochs": 30}
+
+
+class Role(StrEnum):
+    """Why a cell is run."""
+
+    CANDIDATE = "candidate"
+    BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to classify: a backbone, a strategy and the settings of its head.
+
+    Attributes
+    ----------
+    name
+        What its folder is called.
+    backbone
+        Empty for the baselines that have none.
+    strategy
+        A :class:`meninx.finetune.Strategy`, or ``majority`` or ``histogram``.
+    cut
+        The first stage that is trained, for ``partial``.
+    role
+        Whether it competes.
+    repeats
+        How many times the folds are gone through.
+    trained_parameters
+        How many numbers gradient descent or the solver fits, head apart.
+    reason
+        Why it is in the plan, in one sentence.
+    settings
+        Further arguments of the classifier.
+    """
+
+    name: str
+    backbone: str
+    strategy: str
+    cut: str | None
+    role: Role
+    repeats: int
+    trained_parameters: int
+    reason: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the cell as ``plan.json`` holds it."""
+        fields = {key: value for key, value in vars(self).items() if key != "name"}
+        return {"cell": self.name, **fields}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a study, in the order in which they are run.
+
+    Attributes
+    ----------
+    cells
+        What is run.
+    folds
+        In how many parts each repeat divides the patients.
+    """
+
+    cells: tuple[Cell, ...]
+    folds: int
+
+    @classmethod
+    def make(
+        cls,
+        advice: Advice,
+        backbones: Sequence[str],
+        strategies: Sequence[Strategy] = (),
+        folds: int = 5,
+        repeats: int = 5,
+    ) -> Self:
+        """Turn the matrix's advice into cells.
+
+        Every backbone is tried with the frozen base and with what the matrix advises. The first
+        backbone also with the cuts next to the advised one, once, to see whether the advice
+        held, and from scratch, once, to see what pretraining is worth.
+
+        Parameters
+        ----------
+        advice
+            Of the matrix. It does not depend on labels, so planning spends no evidence.
+        backbones
+            Names, at least one.
+        strategies
+            Run just these on every backbone, in place of what is advised.
+        folds
+            In each repeat.
+        repeats
+            Of the candidates.
+
+        Raises
+        ------
+        StudyError
+            There is no backbone to plan with.
+        """
+        if not backbones:
+            raise StudyError("a study needs at least one backbone; see `meninx backbones`")
+        depth = max(advice.trained_stages, 1)
+        wanted = [
+            strategy
+            for strategy in strategies or dict.fromkeys([Strategy.FROZEN, advice.strategy])
+            if strategy is not Strategy.SCRATCH
+        ]
+        first = load_backbone(backbones[0])
+        cells = [*_make_simple_baselines(repeats)]
+        for strategy in wanted:
+            for name in backbones:
+                cells.append(_make_candidate(load_backbone(name), strategy, depth, repeats, advice))
+        if not strategies:
+            cells += [
+                _make_partial(first, neighbour, 1, "A neighbour of the advised cut: was it right?")
+                for neighbour in _find_neighbours(advice)
+            ]
+        if not strategies or Strategy.SCRATCH in strategies:
+            cells.append(_make_scratch(first))
+        return cls(tuple(cells), folds)
+
+    @property
+    def candidates(self) -> tuple[Cell, ...]:
+        """The cells that compete."""
+        return tuple(cell for cell in self.cells if cell.role is Role.CANDIDATE)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what ``plan.json`` holds."""
+        return {"cells": [{**cell.as_dict(), "folds": self.folds} for cell in self.cells]}
+
+
+def _make_simple_baselines(repeats: int) -> Iterator[Cell]:
+    reasons = {
+        "majority": "Knows only how frequent the classes are: chance.",
+        "histogram": "Knows only how bright an image is, not what it shows.",
+    }
+    for name, reason in reasons.items():
+        yield Cell(name, "", name, None, Role.BASELINE, repeats, 0, reason)
+
+
+def _make_candidate(
+    backbone: Backbone, strategy: Strategy, depth: int, repeats: int, advice: Advice
+) -> Cell:
+    """Make the cell of a strategy that starts from pretrained weights."""
+    is_advised = strategy == advice.strategy
+    if strategy is Strategy.PARTIAL:
+        reason = "The matrix advises this." if is_advised else "Asked for, at the last stages."
+        return _make_partial(backbone, depth, repeats, reason)
+    if is_advised:
+        reason = "The matrix advises this."
+    elif strategy is Strategy.FROZEN:
+        reason = "The cheapest transfer, which every other must beat."
+    else:
+        reason = "Asked for."
+    trained = 0 if strategy is Strategy.FROZEN else _count_trained(backbone, "stem")
+    name = f"{backbone.name}-{strategy}"
+    return Cell(name, backbone.name, strategy, None, Role.CANDIDATE, repeats, trained, reason)
+
+
+def _make_partial(backbone: Backbone, depth: int, repeats: int, reason: str) -> Cell:
+    """Make the cell that trains the last stages, as many as depth says (never the stem)."""
+    stages = [stage.name for stage in backbone.stages]
+    cut = stages[max(len(stages) - depth, 1)]
+    return Cell(
+        name=f"{backbone.name}-partial-{cut}",
+        backbone=backbone.name,
+        strategy=Strategy.PARTIAL,
+        cut=cut,
+        role=Role.CANDIDATE,
+        repeats=repeats,
+        trained_parameters=_count_trained(backbone, cut),
+        reason=reason,
+    )
+
+
+def _make_scratch(backbone: Backbone) -> Cell:
+    return Cell(
+        name=f"{backbone.name}-scratch",
+        backbone=backbone.name,
+        strategy=Strategy.SCRATCH,
+        cut=None,
+        role=Role.BASELINE,
+        repeats=1,
+        trained_parameters=_count_trained(backbone, "stem"),
+        reason="The same network with random weights: what is pretraining worth? "
+        f"({SCRATCH_SETTINGS['epochs']} epochs at {SCRATCH_SETTINGS['image_size']} pixels.)",
+        settings=dict(SCRATCH_SETTINGS),
+    )
+
+
+def _find_neighbours(advice: Advice) -> list[int]:
+    """List how many last stages the cells beside the advised one train."""
+    if advice.strategy == Strategy.FROZEN:
+        return [1]
+    if advice.strategy == Strategy.FULL:
+        return [2]
+    # One stage shallower than the last is the frozen base, which is in every plan.
+    return [depth for depth in (advice.trained_stages - 1, advice.trained_stages + 1) if depth]
+
+
+def _count_trained(backbone: Backbone, cut: str) -> int:
+    names = [stage.name for stage in backbone.stages]
+    return sum(stage.parameters for stage in backbone.stages[names.index(cut) :])
