@@ -19,11 +19,12 @@ from safetensors.torch import load, save
 from torch import nn
 
 from meninx.backbones import Backbone
+from meninx.cohort import Image, as_pixels, fingerprint_of
 from meninx.errors import BundleError
 from meninx.evaluate import Calibration
-from meninx.explain import crop_to_image, explain
+from meninx.explain import crop_to_image, draw_overlay, explain
 from meninx.files import write_whole
-from meninx.finetune import FineTunedClassifier, Image, as_pixels, build_head, make_views
+from meninx.finetune import FineTunedClassifier, build_head, make_views
 
 FORMAT = "meninx-bundle-1"
 NOTICE = "Research software, not a medical device: no diagnosis may rest on it."
@@ -231,6 +232,46 @@ class Bundle:
                 )
             )
         return predictions
+
+    def describe(
+        self, images: Sequence[Path], heatmaps: Path | None = None
+    ) -> list[dict[str, Any]]:
+        """Give what ``predict --json`` prints.
+
+        Parameters
+        ----------
+        images
+            Files.
+        heatmaps
+            A folder for pictures of each image with the heatmap of its most probable class,
+            named by the image's pixels, since a file name may hold a patient's.
+
+        Returns
+        -------
+        list of dict
+            ``image``, ``patient`` (None: a bundle knows no patients), ``probabilities``,
+            ``prediction_set``, ``out_of_distribution`` (None: not assessed by this version) and
+            ``heatmap``, the picture's path or None.
+        """
+        answers = []
+        for path, prediction in zip(images, self.predict(images), strict=True):
+            drawn = None
+            if heatmaps is not None:
+                pixels = as_pixels(path)
+                overlay = draw_overlay(pixels, self.explain(path, prediction.most_probable))
+                picture = heatmaps / f"{fingerprint_of(path)[:16]}.png"
+                drawn = str(write_whole(picture, overlay))
+            answers.append(
+                {
+                    "image": str(path),
+                    "patient": None,
+                    "probabilities": prediction.probabilities,
+                    "prediction_set": list(prediction.prediction_set),
+                    "out_of_distribution": None,
+                    "heatmap": drawn,
+                }
+            )
+        return answers
 
     def explain(self, image: Image, label: str) -> np.ndarray:
         """Compute where in an image the network found a class.

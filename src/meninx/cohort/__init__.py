@@ -15,15 +15,20 @@ from meninx.cohort.images import read_image
 # Imported here, not on first use: `phantom` is also the folder's name, and whichever is
 # bound last wins. nilearn, which takes seconds, is imported when a phantom is drawn.
 from meninx.cohort.phantom import phantom
+from meninx.cohort.pixels import Image, Images, as_pixels, fingerprint_of
 from meninx.cohort.sample import Sample
 
 __all__ = [
     "Cohort",
     "Finding",
+    "Image",
+    "Images",
     "Sample",
     "Severity",
     "UnreadableImagesError",
+    "as_pixels",
     "audit",
+    "fingerprint_of",
     "phantom",
     "read_image",
 ]

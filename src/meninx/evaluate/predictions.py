@@ -36,7 +36,7 @@ class Predictions:
     probabilities: np.ndarray
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame, samples: Sequence[str]) -> Self:
+    def from_table(cls, table: pd.DataFrame, samples: Sequence[str] | np.ndarray) -> Self:
         """Read the table of a run's ``oof.parquet``.
 
         Parameters

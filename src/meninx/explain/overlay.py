@@ -12,7 +12,9 @@ LARGEST_OPACITY = 0.6
 def crop_to_image(heatmap: np.ndarray, height: int, width: int) -> np.ndarray:
     """Undo the padding to a square: ``(s, s)`` on the square becomes ``(height, width)``."""
     side = max(height, width)
-    square = Image.fromarray(heatmap.astype(np.float32)).resize((side, side), Image.BILINEAR)
+    square = Image.fromarray(heatmap.astype(np.float32)).resize(
+        (side, side), Image.Resampling.BILINEAR
+    )
     top, left = (side - height) // 2, (side - width) // 2
     return np.asarray(square)[top : top + height, left : left + width]
 

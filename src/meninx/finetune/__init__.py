@@ -5,7 +5,7 @@ backbone's name and a strategy; out goes a fitted scikit-learn classifier that h
 network from image to logits. The frozen prefix is computed once for each image and view.
 """
 
-from meninx.finetune.activations import ActivationStore, Image, as_pixels
+from meninx.finetune.activations import ActivationStore
 from meninx.finetune.baselines import (
     compute_histograms,
     make_histogram_classifier,
@@ -19,9 +19,7 @@ from meninx.finetune.views import make_views
 __all__ = [
     "ActivationStore",
     "FineTunedClassifier",
-    "Image",
     "Strategy",
-    "as_pixels",
     "build_head",
     "compute_histograms",
     "load_backbone",

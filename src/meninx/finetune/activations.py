@@ -9,26 +9,22 @@ views), so it can never serve the wrong activations.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from meninx.backbones import Backbone
-from meninx.cohort import Sample, read_image
+from meninx.cohort import Image, Images, as_pixels, fingerprint_of
 from meninx.files import write_whole
 from meninx.finetune.views import View
 
 # Raise it when the numbers that a prefix gives could change.
 FORMAT = "meninx-activations-1"
-
-# A sample of a cohort, a file, or pixels in [0, 1].
-Image = Sample | Path | str | np.ndarray
 
 
 class Activations(Protocol):
@@ -93,7 +89,7 @@ class ActivationStore:
         self.folder = Path(folder or default) / "activations"
 
     def get(
-        self, backbone: Backbone, cut: str, images: Sequence[Image], views: tuple[View, ...]
+        self, backbone: Backbone, cut: str, images: Images, views: tuple[View, ...]
     ) -> Activations:
         """Give the activations of images at a cut, computing those not yet stored.
 
@@ -126,9 +122,8 @@ class ActivationStore:
         self,
         backbone: Backbone,
         cuts: Sequence[str],
-        images: Sequence[Image],
+        images: Images,
         views: tuple[View, ...],
-        on_image: Callable[[], None] = lambda: None,
     ) -> None:
         """Compute what is missing at several cuts, in one pass through the network an image.
 
@@ -136,8 +131,6 @@ class ActivationStore:
         ----------
         backbone, cuts, images, views
             As in :meth:`get`; the cut ``stem`` needs no activations and is passed over.
-        on_image
-            Called after each image.
         """
         for image in images:
             missing = {
@@ -150,7 +143,6 @@ class ActivationStore:
                 for cut, activations in _run_prefix(backbone, list(missing), image, views):
                     content = save({"activations": activations}, metadata={"format": FORMAT})
                     write_whole(missing[cut], content)
-            on_image()
 
     def _path(self, backbone: Backbone, cut: str, image: Image, views: tuple[View, ...]) -> Path:
         """Name the file of one image by all that its content depends on."""
@@ -166,30 +158,6 @@ class ActivationStore:
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest}.safetensors"
-
-
-def as_pixels(image: Image) -> np.ndarray:
-    """Give an image's pixels, float32 in [0, 1], ``(h, w)`` or ``(h, w, 3)``.
-
-    Raises
-    ------
-    ImageError
-        It cannot be read, or is not an image.
-    """
-    if isinstance(image, Sample | Path | str):
-        return read_image(image)
-    pixels = np.asarray(image, dtype=np.float32)
-    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3):
-        pixels = pixels.transpose(1, 2, 0)
-    return pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-
-
-def fingerprint_of(image: Image) -> str:
-    """Give the checksum of an image's pixels; a sample of a cohort carries it already."""
-    if isinstance(image, Sample):
-        return image.fingerprint
-    pixels = as_pixels(image)
-    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def _run_prefix(

@@ -1,14 +1,12 @@
 """Baselines: what a score must beat before it says anything about transfer learning."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from meninx.finetune.activations import Image, as_pixels
+from meninx.cohort import Images, as_pixels
 
 BINS = 64
 
@@ -28,7 +26,7 @@ def make_histogram_classifier() -> Pipeline:
     )
 
 
-def compute_histograms(images: Sequence[Image]) -> np.ndarray:
+def compute_histograms(images: Images) -> np.ndarray:
     """Count each image's intensities.
 
     Parameters

@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from meninx.backbones import Backbone
+from meninx.cohort import Images
 from meninx.errors import CohortError, StudyError
-from meninx.finetune.activations import Activations, ActivationStore, Image
+from meninx.finetune.activations import Activations, ActivationStore
 from meninx.finetune.heads import build_head, solve_linear_head
 from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, compute_features, train
@@ -116,7 +117,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         self.weights = weights
         self.random_state = random_state
 
-    def fit(self, X: Sequence[Image], y: Sequence[object], groups: object = None) -> Self:
+    def fit(self, X: Images, y: Sequence[object], groups: object = None) -> Self:
         """Fine-tune on images.
 
         Parameters
@@ -155,7 +156,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         self.network_ = _join(self.backbone_.prefix(self.cut_), suffix, head)
         return self
 
-    def decision_function(self, X: Sequence[Image]) -> np.ndarray:
+    def decision_function(self, X: Images) -> np.ndarray:
         """Give the logits ``(n, k)`` of images, averaged over their views.
 
         Softmax turns them into probabilities; they are the same for two classes too.
@@ -168,11 +169,11 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             logits: np.ndarray = self.network_[-1](features).mean(dim=1).double().numpy()
         return logits
 
-    def predict_proba(self, X: Sequence[Image]) -> np.ndarray:
+    def predict_proba(self, X: Images) -> np.ndarray:
         """Give class probabilities ``(n, k)``, columns as in ``classes_``."""
         return torch.softmax(torch.from_numpy(self.decision_function(X)), dim=1).numpy()
 
-    def predict(self, X: Sequence[Image]) -> np.ndarray:
+    def predict(self, X: Images) -> np.ndarray:
         """Give the most probable class of each image, ``(n,)``."""
         chosen: np.ndarray = self.classes_[self.decision_function(X).argmax(axis=1)]
         return chosen
@@ -201,7 +202,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             )
         return self.cut
 
-    def _get_activations(self, X: Sequence[Image]) -> Activations:
+    def _get_activations(self, X: Images) -> Activations:
         views = make_views(self.views, self.augmentation)
         return ActivationStore().get(self.backbone_, self.cut_, list(X), views)
 

@@ -95,24 +95,23 @@ def find_quadrant(is_large: bool, is_similar: bool) -> Quadrant:
     return Quadrant.Q4 if is_similar else Quadrant.Q3
 
 
-def advise(quadrant: Quadrant, stages: list[str], by_stage: dict[str, float]) -> Advice:
+def advise(quadrant: Quadrant, by_stage: dict[str, float]) -> Advice:
     """Apply a quadrant's rule.
 
     Parameters
     ----------
     quadrant
         Where the cohort is.
-    stages
-        Of the ruler, in order, the stem first.
     by_stage
-        Stage to its distance from ImageNet, nats.
+        The ruler's stages in order, the stem first, each with its distance from ImageNet, nats.
     """
     rule = RULES[quadrant]
     if rule.strategy != "partial":
         return Advice(rule.strategy, None, 0, (rule.reason,))
+    stages = list(by_stage)
     cut = stages[-rule.trained_stages]
-    kept = [by_stage[stage] for stage in stages[1 : -rule.trained_stages] if stage in by_stage]
-    trained = [by_stage[stage] for stage in stages[-rule.trained_stages :] if stage in by_stage]
+    kept = [by_stage[stage] for stage in stages[1 : -rule.trained_stages]]
+    trained = [by_stage[stage] for stage in stages[-rule.trained_stages :]]
     profile = (
         f"From {cut} on, the images are {sum(trained) / len(trained):.2f} nats from ImageNet; "
         f"in the frozen stages between the stem and there, {sum(kept) / len(kept):.2f}."

@@ -1,6 +1,5 @@
 """The Size-Similarity Matrix: how many images, how like ImageNet, and what follows."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,10 +7,10 @@ from typing import Any, Self
 import numpy as np
 
 from meninx.backbones import Backbone
-from meninx.cohort import Cohort, read_image
+from meninx.cohort import Cohort
 from meninx.errors import CohortError
 from meninx.matrix.advice import Advice, Quadrant, advise, find_quadrant
-from meninx.matrix.similarity import Similarity, measure_similarity, observe
+from meninx.matrix.similarity import Observation, Similarity, measure_similarity, observe
 from meninx.matrix.transferability import measure_logme, measure_probe
 
 # Similarity is a property of the images, so it is measured with one ruler whatever the
@@ -96,21 +95,21 @@ class SizeSimilarityMatrix:
         CohortError
             The features of an image are not numbers.
         """
-        images = [read_image(sample) for sample in cohort.images]
-        ruler = Backbone.load(RULER)
-        moments, _ = observe(ruler, images)
-        similarity = measure_similarity(moments, cohort.groups, seed)
+        observations = {
+            name: observe(Backbone.load(name), cohort.images)
+            for name in dict.fromkeys([RULER, *backbones])
+        }
+        similarity = measure_similarity(observations[RULER].moments, cohort.groups, seed)
         counts = cohort.counts()
-        is_large = len(images) / len(counts) >= SIZE_BORDER
+        is_large = len(cohort.images) / len(counts) >= SIZE_BORDER
         quadrant = find_quadrant(is_large, similarity.kl < SIMILARITY_BORDER)
-        stages = [stage.name for stage in ruler.stages]
-        fits = [_measure_fit(Backbone.load(name), images, cohort) for name in backbones]
+        fits = [_measure_fit(name, observations[name], cohort) for name in backbones]
         return cls(
             classes=counts,
             patients=len(np.unique(cohort.groups)),
             similarity=similarity,
             quadrant=quadrant,
-            advice=advise(quadrant, stages, similarity.by_stage()),
+            advice=advise(quadrant, similarity.by_stage()),
             backbones=tuple(sorted(fits, key=lambda fit: -fit.logme)),
         )
 
@@ -147,20 +146,18 @@ class SizeSimilarityMatrix:
         }
 
 
-def _measure_fit(backbone: Backbone, images: Sequence[np.ndarray], cohort: Cohort) -> BackboneFit:
-    """Score a backbone's frozen features and time it."""
-    started = time.perf_counter()
-    _, features = observe(backbone, images)
-    seconds = time.perf_counter() - started
-    if not np.isfinite(features).all():
-        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+def _measure_fit(name: str, observation: Observation, cohort: Cohort) -> BackboneFit:
+    """Score a backbone's frozen features."""
+    is_number = np.isfinite(observation.features).all(axis=1)
+    if not is_number.all():
+        sample = cohort.sample_names[int(is_number.argmin())]
         raise CohortError(
-            f"{backbone.name} makes features that are not numbers of image "
-            f"{cohort.sample_names[row]}; leave out that backbone or that image"
+            f"{name} makes features that are not numbers of image {sample}; "
+            "leave out that backbone or that image"
         )
     return BackboneFit(
-        name=backbone.name,
-        logme=measure_logme(features, cohort.labels),
-        probe=measure_probe(features, cohort.labels, cohort.groups),
-        milliseconds=1000 * seconds / len(images),
+        name=name,
+        logme=measure_logme(observation.features, cohort.labels),
+        probe=measure_probe(observation.features, cohort.labels, cohort.groups),
+        milliseconds=observation.milliseconds,
     )

@@ -5,6 +5,7 @@ its channels had over ImageNet. The same channel's mean and variance over the co
 are compared with them.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from meninx.backbones import Backbone
+from meninx.cohort import Images, as_pixels
 
 # A channel that hardly varied over ImageNet is dead: its variance is rounding, and dividing by
 # it drowns all the others.
@@ -121,58 +123,86 @@ def _measure_layer(layer: LayerMoments, weights: np.ndarray) -> np.ndarray:
     return divergence
 
 
-def observe(
-    backbone: Backbone, images: Sequence[np.ndarray]
-) -> tuple[tuple[LayerMoments, ...], np.ndarray]:
-    """Run images through a frozen backbone once and note what its layers see.
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What a frozen backbone makes of a cohort.
+
+    Attributes
+    ----------
+    moments
+        Of each BatchNorm layer; none where the network has no such layer.
+    features
+        ``(n, d)``: the pooled features.
+    milliseconds
+        That an image took, reading apart.
+    """
+
+    moments: tuple[LayerMoments, ...]
+    features: np.ndarray
+    milliseconds: float
+
+
+def observe(backbone: Backbone, images: Images) -> Observation:
+    """Run images through a pretrained backbone once and note what its layers see.
 
     Parameters
     ----------
     backbone
-        Pretrained.
+        Frozen.
     images
-        n arrays ``(h, w)`` or ``(h, w, 3)`` in [0, 1].
+        n of them.
 
-    Returns
-    -------
-    moments : tuple of LayerMoments
-        One for each BatchNorm layer; none where the network has no such layer.
-    features : np.ndarray
-        ``(n, d)``: the pooled features.
+    Raises
+    ------
+    ImageError
+        One of them cannot be read.
     """
     layers = {
         name: module
         for name, module in backbone.network.named_modules()
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
     }
     seen: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
 
     def note(name: str, inputs: torch.Tensor) -> None:
-        x = inputs.float().flatten(2)
-        seen[name].append(torch.stack([x.mean(2), x.square().mean(2)], dim=1))
+        pixels = inputs.float().flatten(2)
+        seen[name].append(torch.stack([pixels.mean(2), pixels.square().mean(2)], dim=1))
 
     hooks = [
-        module.register_forward_pre_hook(lambda _, x, name=name: note(name, x[0]))
+        module.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
         for name, module in layers.items()
     ]
     try:
-        features = _run(backbone, images)
+        features, milliseconds = _run(backbone, images)
     finally:
         for hook in hooks:
             hook.remove()
-    moments = []
-    for name, module in layers.items():
-        both = torch.cat(seen[name]).double().numpy()
-        running = module.running_mean.double().numpy(), module.running_var.double().numpy()
-        moments.append(LayerMoments(name, name.partition(".")[0], both[:, 0], both[:, 1], *running))
-    return tuple(moments), features
+    moments = tuple(_collect(name, layers[name], parts) for name, parts in seen.items())
+    return Observation(moments, features, milliseconds)
 
 
-def _run(backbone: Backbone, images: Sequence[np.ndarray]) -> np.ndarray:
-    parts = []
+def _run(backbone: Backbone, images: Images) -> tuple[np.ndarray, float]:
+    """Compute the pooled features ``(n, d)`` and the milliseconds that an image took."""
+    parts, seconds = [], 0.0
     with torch.inference_mode():
         for start in range(0, len(images), BATCH):
-            batch = backbone.prepare(images[start : start + BATCH])
-            parts.append(backbone.network(batch.contiguous(memory_format=torch.channels_last)))
-    features: np.ndarray = torch.cat(parts).double().numpy()
-    return features
+            pixels = [as_pixels(image) for image in images[start : start + BATCH]]
+            started = time.perf_counter()
+            batch = backbone.prepare(pixels).contiguous(memory_format=torch.channels_last)
+            parts.append(backbone.network(batch))
+            seconds += time.perf_counter() - started
+    return torch.cat(parts).double().numpy(), 1000 * seconds / len(images)
+
+
+def _collect(name: str, layer: nn.BatchNorm2d, parts: list[torch.Tensor]) -> LayerMoments:
+    """Put a layer's batches together."""
+    assert layer.running_mean is not None and layer.running_var is not None
+    both = torch.cat(parts).double().numpy()
+    return LayerMoments(
+        name=name,
+        stage=name.partition(".")[0],
+        means=both[:, 0],
+        squares=both[:, 1],
+        running_mean=layer.running_mean.double().numpy(),
+        running_variance=layer.running_var.double().numpy(),
+    )

@@ -5,7 +5,8 @@ evaluated; the best is explained and bundled; the report is written. In comes a 
 comes a run folder. Read :meth:`Study.run` from top to bottom.
 """
 
+from meninx.study.comparison import compare_runs
 from meninx.study.plan import Cell, Plan
 from meninx.study.study import DEFAULT_BACKBONES, Study
 
-__all__ = ["DEFAULT_BACKBONES", "Cell", "Plan", "Study"]
+__all__ = ["DEFAULT_BACKBONES", "Cell", "Plan", "Study", "compare_runs"]

@@ -117,7 +117,7 @@ class Plan:
         depth = max(advice.trained_stages, 1)
         wanted = [
             strategy
-            for strategy in strategies or dict.fromkeys([Strategy.FROZEN, advice.strategy])
+            for strategy in strategies or (Strategy.FROZEN, *_find_advised(advice))
             if strategy is not Strategy.SCRATCH
         ]
         first = load_backbone(backbones[0])
@@ -201,6 +201,12 @@ def _make_scratch(backbone: Backbone) -> Cell:
         f"({SCRATCH_SETTINGS['epochs']} epochs at {SCRATCH_SETTINGS['image_size']} pixels.)",
         settings=dict(SCRATCH_SETTINGS),
     )
+
+
+def _find_advised(advice: Advice) -> list[Strategy]:
+    """Give the advised strategy, unless it is the frozen base, which is in every plan."""
+    advised = Strategy(advice.strategy)
+    return [] if advised is Strategy.FROZEN else [advised]
 
 
 def _find_neighbours(advice: Advice) -> list[int]:

@@ -24,20 +24,13 @@ from meninx.bundle import Bundle
 from meninx.cohort import Cohort, Finding, Severity, audit
 from meninx.errors import CohortError
 from meninx.evaluate import Estimate, Predictions, Split, calibrate, split_by_patient
-from meninx.finetune import (
-    ActivationStore,
-    FineTunedClassifier,
-    Strategy,
-    compute_histograms,
-    load_backbone,
-    make_views,
-)
+from meninx.finetune import Strategy, compute_histograms
 from meninx.matrix import SizeSimilarityMatrix
 from meninx.report import render
 from meninx.study.examples import write_examples
 from meninx.study.plan import Cell, Plan
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, make_classifier, one_thread, run_tasks
+from meninx.study.tasks import Task, fill_activations, make_classifier, one_thread, run_tasks
 from meninx.study.verdict import CellResult, Verdict
 
 DEFAULT_BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
@@ -48,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Study:
-    """A question asked of a cohort: which model, which strategy, and how good is it really?
+    """A question asked of a cohort: which model and strategy, and how good it really is.
 
     Attributes
     ----------
@@ -166,29 +159,23 @@ class Study:
                 table, record = earlier
                 results[cell.name] = CellResult(cell, self._order(table), record["seconds"])
         with _show_progress() as progress:
-            self._compute_activations(missing, progress)
+            self._compute_activations(missing, workers, progress)
             for cell, table, seconds in self._run_tasks(missing, splits, workers, progress):
                 folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
                 results[cell.name] = CellResult(cell, self._order(table), seconds)
         return {cell.name: results[cell.name] for cell in plan.cells}
 
-    def _compute_activations(self, cells: Sequence[Cell], progress: Progress) -> None:
+    def _compute_activations(
+        self, cells: Sequence[Cell], workers: int | None, progress: Progress
+    ) -> None:
         """Compute the prefix activations of all cells, one pass an image and backbone."""
         cuts: dict[str, list[str]] = {}
         for cell in cells:
             if cell.backbone and cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
                 cuts.setdefault(cell.backbone, []).append(cell.cut or "head")
         bar = progress.add_task("activations", total=len(cuts) * len(self.cohort.samples))
-        usual = FineTunedClassifier()
-        views = make_views(usual.views, usual.augmentation)
-        for name, wanted in cuts.items():
-            ActivationStore().fill(
-                load_backbone(name),
-                wanted,
-                self.cohort.images,
-                views,
-                lambda: progress.advance(bar),
-            )
+        for _ in fill_activations(cuts, self.cohort.images, workers):
+            progress.advance(bar)
 
     def _run_tasks(
         self,

@@ -6,7 +6,7 @@ thread: so its result is the same whoever runs it, beside whatever else.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,11 +16,15 @@ from joblib import Parallel, delayed
 from sklearn.base import ClassifierMixin
 from threadpoolctl import threadpool_limits
 
+from meninx.cohort import Image
 from meninx.evaluate import Split
 from meninx.finetune import (
+    ActivationStore,
     FineTunedClassifier,
+    load_backbone,
     make_histogram_classifier,
     make_majority_classifier,
+    make_views,
 )
 from meninx.study.plan import Cell
 
@@ -107,11 +111,46 @@ def run_tasks(
     workers
         How many processes; by default one a processor core.
     """
-    parallel = Parallel(n_jobs=workers or os.cpu_count() or 1, return_as="generator")
-    results: Iterator[TaskResult] = parallel(
+    results: Iterator[TaskResult] = _start_workers(workers)(
         delayed(run_task)(task, data, labels) for task, data in zip(tasks, inputs, strict=True)
     )
     return results
+
+
+def fill_activations(
+    cuts: Mapping[str, Sequence[str]], images: np.ndarray, workers: int | None
+) -> Iterator[None]:
+    """Compute the prefix activations of images on worker processes.
+
+    Parameters
+    ----------
+    cuts
+        Backbone name to the cuts that are wanted.
+    images
+        ``(n,)`` samples of a cohort.
+    workers
+        As in :func:`run_tasks`.
+
+    Yields
+    ------
+    None
+        Once an image and backbone.
+    """
+    yield from _start_workers(workers)(
+        delayed(_fill_one)(name, wanted, image) for name, wanted in cuts.items() for image in images
+    )
+
+
+def _fill_one(name: str, cuts: Sequence[str], image: Image) -> None:
+    usual = FineTunedClassifier()
+    views = make_views(usual.views, usual.augmentation)
+    with one_thread():
+        ActivationStore().fill(load_backbone(name), cuts, [image], views)
+
+
+def _start_workers(workers: int | None) -> Parallel:
+    """Start processes that give what they are done with in the order of the work."""
+    return Parallel(n_jobs=workers or os.cpu_count() or 1, return_as="generator")
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""Small cohorts that tests are run on; nothing here is a real patient."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_cache(tmp_path_factory):
+    """Keep activations of tests away from those of the user."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MENINX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+def draw_disc(random, label):
+    """Draw a noisy grey disc; its texture is the class: 0 plain, 1 striped, 2 dotted."""
+    rows, columns = np.mgrid[:96, :80]
+    centre = random.uniform(35, 50, 2)
+    disc = np.hypot(rows - centre[0], columns - centre[1]) < random.uniform(22, 30)
+    texture = [
+        np.ones(disc.shape),
+        0.5 + 0.5 * np.sign(np.sin(rows * random.uniform(0.9, 1.2))),
+        0.3 + 0.7 * ((rows // 5 + columns // 5) % 3 == 0),
+    ][label]
+    image = disc * texture * random.uniform(0.5, 0.9) + random.normal(0, 0.06, disc.shape)
+    return np.clip(image, 0, 1).astype(np.float32)
+
+
+def write_cohort(folder, counts, seed=0):
+    """Write a folder of classes with so many discs in each."""
+    random = np.random.default_rng(seed)
+    for label, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = (draw_disc(random, label) * 255).round().astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"scan{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def disc_folder(tmp_path_factory):
+    """Eighteen images of three classes, each of a patient of its own."""
+    return write_cohort(tmp_path_factory.mktemp("discs"), {"plain": 6, "striped": 6, "dotted": 6})
+
+
+@pytest.fixture(scope="session")
+def disc_cohort(disc_folder):
+    from meninx.cohort import Cohort
+
+    return Cohort.from_folder(disc_folder)
+
+
+@pytest.fixture(scope="session")
+def real_mri():
+    """The 53 real images, where they are there."""
+    if not (SHARED_DATA / "cemri53").is_dir():
+        pytest.skip(f"no real images at {SHARED_DATA}")
+    return SHARED_DATA / "cemri53"

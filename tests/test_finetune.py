@@ -1,0 +1,279 @@
+"""Fine-tuning: scikit-learn's manners, a prefix that stays frozen and is run only once."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from torch import nn
+
+from meninx.backbones import Backbone
+from meninx.errors import CohortError, StudyError
+from meninx.finetune import (
+    ActivationStore,
+    FineTunedClassifier,
+    Strategy,
+    compute_histograms,
+    load_backbone,
+    make_histogram_classifier,
+    make_majority_classifier,
+    make_views,
+)
+from meninx.finetune.heads import solve_linear_head
+from tests.conftest import draw_disc
+
+LITE0 = "tf_efficientnet_lite0"
+SMALL = {"views": 2, "image_size": 64, "epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def discs():
+    random = np.random.default_rng(5)
+    labels = np.arange(18) % 3
+    return np.stack([draw_disc(random, label) for label in labels]), labels
+
+
+# Views
+
+
+def test_the_first_view_is_the_image_itself():
+    squares = torch.rand(2, 3, 32, 32)
+    assert torch.equal(make_views(4)[0].apply(squares), squares)
+
+
+def test_views_are_the_same_every_time_and_a_longer_set_starts_with_the_shorter():
+    assert make_views(8)[:4] == make_views(4)
+
+
+def test_views_keep_shape_and_range_and_differ():
+    squares = torch.rand(1, 3, 32, 32)
+    seen = [view.apply(squares) for view in make_views(8)]
+    assert all(view.shape == squares.shape and 0 <= view.min() <= view.max() <= 1 for view in seen)
+    assert all(not torch.equal(seen[0], other) for other in seen[1:])
+
+
+def test_without_strength_views_only_flip():
+    squares = torch.rand(1, 1, 32, 32)
+    flipped = make_views(2, strength=0)[1].apply(squares)
+    assert torch.allclose(flipped, squares.flip(3), atol=1e-5)
+
+
+# Activations
+
+
+@pytest.mark.parametrize("cut", ["stage3", "stage7", "head"])
+def test_stored_activations_are_what_the_prefix_gives(cut, discs, tmp_path):
+    backbone, views = load_backbone(LITE0).resized(64), make_views(3)
+    stored = ActivationStore(tmp_path).get(backbone, cut, discs[0][:2], views)
+    square = backbone.to_square([discs[0][1]])
+    with torch.inference_mode():
+        expected = backbone.prefix(cut)(backbone.normalise(views[2].apply(square)))
+    assert torch.allclose(stored.batch([1], [2]), expected, atol=1e-4)
+
+
+def test_the_prefix_is_run_once_for_all_folds(discs, tmp_path, monkeypatch):
+    backbone = load_backbone(LITE0).resized(64)
+    runs = []
+    forward = nn.Sequential.forward
+    stem = backbone.network[0]
+    monkeypatch.setattr(
+        nn.Sequential, "forward", lambda s, x: (runs.append(s is stem), forward(s, x))[1]
+    )
+    store = ActivationStore(tmp_path)
+    for rows in ([0, 1, 2], [1, 2], [2, 0]):
+        store.get(backbone, "stage7", discs[0][rows], make_views(2))
+    assert sum(runs) == 3
+
+
+@pytest.mark.parametrize("change", ["pixels", "views", "cut", "size"])
+def test_other_contents_have_other_files(change, discs, tmp_path):
+    store, backbone, images = ActivationStore(tmp_path), load_backbone(LITE0), discs[0][:1]
+    backbone = backbone.resized(64)
+    store.fill(backbone, ("stage7",), images, make_views(2))
+    before = len(list(tmp_path.rglob("*.safetensors")))
+    store.fill(
+        backbone.resized(96) if change == "size" else backbone,
+        ("head",) if change == "cut" else ("stage7",),
+        images * 0.5 if change == "pixels" else images,
+        make_views(3 if change == "views" else 2),
+    )
+    assert len(list(tmp_path.rglob("*.safetensors"))) == before + 1
+
+
+@pytest.mark.parametrize("fault", ["truncated", "empty", "foreign"])
+def test_a_damaged_file_is_computed_again(fault, discs, tmp_path):
+    store, backbone = ActivationStore(tmp_path), load_backbone(LITE0).resized(64)
+    arguments = (backbone, "head", discs[0][:1], make_views(2))
+    right = store.get(*arguments).batch([0], [1]).clone()
+    (file,) = tmp_path.rglob("*.safetensors")
+    content = file.read_bytes()
+    file.write_bytes({"truncated": content[:-10], "empty": b"", "foreign": b"GIF89a" * 99}[fault])
+    assert torch.equal(store.get(*arguments).batch([0], [1]), right)
+
+
+def test_an_image_has_the_same_activations_whoever_it_is_with(discs, tmp_path):
+    backbone, views = load_backbone(LITE0).resized(64), make_views(2)
+    alone = ActivationStore(tmp_path / "1").get(backbone, "stage7", discs[0][3:4], views)
+    among = ActivationStore(tmp_path / "2").get(backbone, "stage7", discs[0], views)
+    assert torch.equal(alone.batch([0], [1]), among.batch([3], [1]))
+
+
+# Heads
+
+
+def test_a_linear_head_gives_what_logistic_regression_gives():
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(0)
+    features = random.normal(3, 2, size=(40, 1, 100))  # 100 wide: the scaling factor is 1
+    for classes in (2, 3):
+        labels = np.arange(40) % classes
+        layer = solve_linear_head(features, labels, regularisation=0.5)
+        rows = (features[:, 0] - features[:, 0].mean(0)) / features[:, 0].std(0)
+        reference = LogisticRegression(C=0.5, class_weight="balanced", max_iter=1000)
+        expected = reference.fit(rows, labels).predict_proba(rows)
+        logits = layer(torch.from_numpy(features[:, 0]).float())
+        found = torch.softmax(logits, 1).detach().numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+# The classifier
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"strategy": "frozen"},
+        {"strategy": "frozen", "extra_layers": (16,)},
+        {"strategy": "partial", "cut": "stage7"},
+        {"strategy": "full"},
+        {"strategy": "scratch"},
+    ],
+    ids=str,
+)
+def test_every_strategy_fits_and_predicts(settings, discs):
+    images, labels = discs
+    names = np.array(["plain", "striped", "dotted"])[labels]
+    classifier = FineTunedClassifier(**SMALL, **settings).fit(images, names)
+    probabilities = classifier.predict_proba(images)
+    assert classifier.classes_.tolist() == ["dotted", "plain", "striped"]
+    assert probabilities.shape == (18, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert set(classifier.predict(images)) <= set(names)
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "partial"])
+def test_transfer_learns_what_is_there_to_learn(strategy, discs):
+    images, labels = discs
+    classifier = FineTunedClassifier(
+        strategy=strategy, cut="stage7" if strategy == "partial" else None, views=2
+    )
+    folds, patients = StratifiedGroupKFold(3), np.arange(18)
+    predicted = cross_val_predict(classifier, images, labels, groups=patients, cv=folds)
+    assert (predicted == labels).mean() > 0.8
+
+
+def test_it_is_cloned_and_asked_for_its_parameters_as_scikit_learn_does():
+    classifier = FineTunedClassifier(strategy="partial", cut="stage6", epochs=3)
+    copy = clone(classifier)
+    assert copy.get_params() == classifier.get_params()
+    assert copy.set_params(epochs=5).epochs == 5
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "partial", "scratch"])
+def test_the_same_seed_gives_the_same_network_bit_for_bit(strategy, discs):
+    cut = "stage7" if strategy == "partial" else None
+    first, second = (
+        FineTunedClassifier(strategy=strategy, cut=cut, **SMALL).fit(*discs).network_.state_dict()
+        for _ in range(2)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_fitting_leaves_the_global_random_state_alone(discs):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    FineTunedClassifier(strategy="partial", cut="stage7", **SMALL).fit(*discs)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_prefix_stays_as_it_was_batch_statistics_too(discs):
+    classifier = FineTunedClassifier(strategy="partial", cut="stage7", **SMALL).fit(*discs)
+    pretrained = Backbone.load(LITE0).network.state_dict()
+    fitted = classifier.network_.state_dict()
+    frozen = [name for name in pretrained if not name.startswith(("stage7", "pool"))]
+    assert any("running_mean" in name for name in frozen)
+    assert all(torch.equal(fitted[name], pretrained[name]) for name in frozen)
+    assert not torch.equal(fitted["stage7.conv_head.weight"], pretrained["stage7.conv_head.weight"])
+    untouched = load_backbone(LITE0).network.state_dict()
+    assert all(torch.equal(untouched[name], pretrained[name]) for name in pretrained)
+
+
+def test_the_network_is_what_the_classifier_predicts_with(discs):
+    images, labels = discs
+    classifier = FineTunedClassifier(strategy="partial", cut="stage7", **{**SMALL, "views": 1})
+    classifier.fit(images, labels)
+    with torch.inference_mode():
+        logits = classifier.network_(classifier.backbone_.prepare(list(images)))
+    # The suffix runs in bfloat16 where the processor has it.
+    np.testing.assert_allclose(
+        torch.softmax(logits, 1).numpy(), classifier.predict_proba(images), atol=0.02
+    )
+
+
+def test_scratch_starts_from_random_weights(discs):
+    classifier = FineTunedClassifier(strategy=Strategy.SCRATCH, **{**SMALL, "epochs": 1})
+    classifier.fit(*discs)
+    pretrained = Backbone.load(LITE0).network[0].state_dict()
+    fitted = classifier.network_[0].state_dict()
+    assert not torch.allclose(fitted["conv_stem.weight"], pretrained["conv_stem.weight"], atol=0.05)
+
+
+def test_classes_weigh_the_same_however_many_images_they_have(discs):
+    images, labels = discs
+    rare = np.concatenate([np.flatnonzero(labels == 0)[:2], np.flatnonzero(labels == 1)])
+    classifier = FineTunedClassifier(regularisation=1e-4, **SMALL).fit(images[rare], labels[rare])
+    # So strongly regularised, only the prior is left: balanced, not 2 to 6.
+    assert classifier.predict_proba(images[rare])[:, 0].mean() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "partial"}, "needs a cut"),
+        ({"strategy": "partial", "cut": "stage99"}, "stage99"),
+        ({"strategy": "frozen", "cut": "stage3"}, "has no cut"),
+    ],
+)
+def test_a_strategy_and_a_cut_that_do_not_go_together_are_refused(settings, message, discs):
+    with pytest.raises(StudyError, match=message):
+        FineTunedClassifier(**SMALL, **settings).fit(*discs)
+
+
+def test_one_class_is_refused(discs):
+    with pytest.raises(CohortError, match="two classes"):
+        FineTunedClassifier().fit(discs[0], np.zeros(18))
+
+
+def test_as_many_labels_as_images_are_asked_for(discs):
+    with pytest.raises(CohortError, match="18 images were given with 3 labels"):
+        FineTunedClassifier().fit(discs[0], [0, 1, 2])
+
+
+# Baselines
+
+
+def test_the_majority_baseline_knows_only_frequencies():
+    classifier = make_majority_classifier().fit(np.zeros((4, 1)), [0, 0, 0, 1])
+    np.testing.assert_allclose(classifier.predict_proba(np.zeros((1, 1))), [[0.75, 0.25]])
+
+
+def test_the_histogram_baseline_sees_brightness_and_not_place():
+    random = np.random.default_rng(0)
+    image = random.random((20, 20)).astype(np.float32)
+    shuffled = random.permutation(image.ravel()).reshape(20, 20)
+    np.testing.assert_allclose(compute_histograms([image]), compute_histograms([shuffled]))
+    images = [np.clip(random.normal(0.2 + 0.5 * (i % 2), 0.05, (20, 20)), 0, 1) for i in range(20)]
+    histograms = compute_histograms([image.astype(np.float32) for image in images])
+    classifier = make_histogram_classifier().fit(histograms, np.arange(20) % 2)
+    assert (classifier.predict(histograms) == np.arange(20) % 2).all()
