@@ -309,6 +309,32 @@ def explain(
     predict(bundle, images, out, as_json)
 
 
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder.", metavar="BUNDLE")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+) -> None:
+    """Serve a bundle as a web page and REST; with MENINX_TOKEN set, clients must send it."""
+    from meninx.bundle import Bundle
+    from meninx.serve import serve as run_server
+
+    run_server(Bundle.open(bundle), host, port, os.environ.get("MENINX_TOKEN"))
+
+
+@app.command()
+def export(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder.", metavar="BUNDLE")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file.")] = Path("model.onnx"),
+) -> None:
+    """Write a bundle as one ONNX file that gives the same answers, checked."""
+    from meninx.bundle import Bundle
+    from meninx.bundle.export import export_onnx
+
+    file = export_onnx(Bundle.open(bundle), out)
+    console.print(f"ONNX file: {file}", highlight=False, soft_wrap=True)
+
+
 def _split_names(names: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (names or "").split(",") if name.strip())
 

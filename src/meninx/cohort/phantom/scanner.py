@@ -70,7 +70,7 @@ class Acquisition:
 def draw_acquisition(rng: np.random.Generator, level: float) -> Acquisition:
     """Draw scanner, protocol and the patient's position for a slice at height `level` (mm)."""
     matrix = _MATRICES[rng.integers(len(_MATRICES))]
-    view = rng.uniform(226, 246)
+    view = rng.uniform(220, 255)
     sharp = rng.uniform(0.8, 1.0)
     tilt = rng.normal([6.0, 0.0, 0.0], [5.0, 3.0, 4.0])
     return Acquisition(
@@ -83,7 +83,7 @@ def draw_acquisition(rng: np.random.Generator, level: float) -> Acquisition:
         bias=(rng.uniform(0.05, 0.22), SmoothField(rng, 70.0)),
         noise=float(np.exp(rng.uniform(np.log(0.015), np.log(0.035)))),
         ceiling=rng.uniform(99.3, 99.9),
-        gamma=float(np.exp(rng.uniform(np.log(0.7), np.log(1.4)))),
+        gamma=float(np.exp(rng.uniform(np.log(0.62), np.log(1.55)))),
     )
 
 

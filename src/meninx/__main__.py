@@ -1,0 +1,5 @@
+"""Lets `python -m meninx` do what `meninx` does."""
+
+from meninx.cli import main
+
+main()

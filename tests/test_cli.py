@@ -1,0 +1,173 @@
+"""The command line: what others script against."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from meninx import cli
+from tests.conftest import write_cohort
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run a command in this process; give its exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["meninx", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as done:
+            code = done.code or 0
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(disc_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    command = [
+        sys.executable, "-m", "meninx", "study", disc_folder, "-o", out, "--backbones", LITE0,
+        "--strategies", "frozen", "--folds", "2", "--repeats", "1", "--seed", "3", "--json",
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_a_study_prints_its_summary_as_json(run):
+    out, done = run
+    assert json.loads(done.stdout) == json.loads((out / "summary.json").read_text())
+
+
+def test_a_study_says_once_that_nothing_tells_patients_apart(run):
+    _, done = run
+    assert done.stderr.count("each image is taken for a patient of its own") == 1
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(call, disc_folder, tmp_path):
+    out = tmp_path / "run"
+    code, output, _ = call("study", disc_folder, "-o", out, "--dry-run", "--json")
+    cells = [cell["cell"] for cell in json.loads(output)["cells"]]
+    assert code == 0 and f"{LITE0}-frozen" in cells and not out.exists()
+
+
+def test_matrix_json_keeps_its_fields(call, disc_folder):
+    code, output, _ = call("matrix", disc_folder, "--backbones", LITE0, "--json")
+    measured = json.loads(output)
+    assert code == 0
+    assert {
+        "images", "patients", "classes", "similarity", "size", "quadrant", "advice", "backbones",
+    } <= measured.keys()  # fmt: skip
+
+
+def test_matrix_prints_a_table(call, disc_folder):
+    code, output, _ = call("matrix", disc_folder, "--backbones", LITE0)
+    assert code == 0 and "quadrant" in output and "nats" in output
+
+
+def test_backbones_lists_the_packaged_three_first(call):
+    code, output, _ = call("backbones", "--json")
+    entries = json.loads(output)
+    assert code == 0
+    assert [entry["name"] for entry in entries[:3]] == [
+        f"tf_efficientnet_lite{size}" for size in range(3)
+    ]
+    assert all(entry["weights"] == "packaged" for entry in entries[:3])
+
+
+def test_audit_json_keeps_its_fields(call, disc_folder):
+    code, output, _ = call("audit", disc_folder, "--json")
+    findings = json.loads(output)["findings"]
+    assert code == 0 and findings
+    assert all(finding.keys() == {"kind", "severity", "files", "advice"} for finding in findings)
+
+
+def test_cohort_tells_the_user_which_pseudonym_is_which_file(call, disc_folder):
+    code, output, _ = call("cohort", disc_folder, "--json")
+    rows = json.loads(output)
+    assert code == 0 and len(rows) == 18
+    assert rows[0].keys() == {"sample", "patient", "label", "image"}
+
+
+def test_predict_json_keeps_its_fields(call, run, disc_folder, tmp_path):
+    out, _ = run
+    images = sorted(disc_folder.glob("*/*.png"))[:2]
+    code, output, error = call("predict", out / "bundle", *images, "--heatmaps", tmp_path, "--json")
+    answers = json.loads(output)
+    assert code == 0 and len(answers) == 2
+    for answer, image in zip(answers, images, strict=True):
+        assert answer.keys() == {
+            "image", "patient", "probabilities", "prediction_set", "out_of_distribution",
+            "heatmap",
+        }  # fmt: skip
+        assert answer["image"] == str(image)
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+        with Image.open(answer["heatmap"]) as heatmap, Image.open(image) as picture:
+            assert heatmap.size == picture.size
+        assert image.stem not in answer["heatmap"]
+    assert "not a medical device" in error
+
+
+def test_explain_writes_pictures(call, run, disc_folder, tmp_path):
+    out, _ = run
+    image = next(disc_folder.glob("*/*.png"))
+    code, _, _ = call("explain", out / "bundle", image, "-o", tmp_path / "maps")
+    assert code == 0 and len(list((tmp_path / "maps").glob("*.png"))) == 1
+
+
+def test_the_report_is_written_again_in_indonesian(call, run):
+    out, _ = run
+    code, _, _ = call("report", out, "--language", "id")
+    assert code == 0 and "citra" in (out / "report.html").read_text()
+    assert call("report", out)[0] == 0
+
+
+def test_two_runs_are_compared(call, run):
+    out, _ = run
+    code, output, _ = call("compare", out, out, "--json")
+    assert code == 0 and json.loads(output)["difference"] == 0
+
+
+def test_a_phantom_is_written(call, tmp_path):
+    code, _, _ = call("phantom", tmp_path / "phantom", "--seed", "1")
+    assert code == 0 and (tmp_path / "phantom" / "manifest.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("study", "/nowhere", "-o", "/tmp/never"),
+        ("study",),
+        ("matrix", "/nowhere"),
+        ("matrix", "DISCS", "--backbones", "resnet19"),
+        ("study", "DISCS", "-o", "/tmp/never", "--strategies", "forzen"),
+        ("study", "DISCS", "-o", "/tmp/never", "--folds", "1"),
+        ("predict", "/nowhere", "image.png"),
+        ("report", "/nowhere"),
+        ("audit", "--unheard-of"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_ends_in_one_line_and_exit_code_2(arguments, call, disc_folder):
+    arguments = [disc_folder if argument == "DISCS" else argument for argument in arguments]
+    code, output, error = call(*arguments)
+    last = error.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("meninx: ") and "Traceback" not in error
+    assert not output
+
+
+def test_every_bad_image_is_named_before_anything_is_computed(call, tmp_path):
+    folder = write_cohort(tmp_path / "bad", {"plain": 3, "striped": 3})
+    for name in ("one", "two"):
+        (folder / "plain" / f"{name}.png").write_bytes(b"not an image")
+    code, _, error = call("study", folder, "-o", tmp_path / "run")
+    assert code == 2 and "one.png" in error and "two.png" in error
+    assert not (tmp_path / "run").exists()

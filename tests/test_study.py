@@ -1,0 +1,308 @@
+"""The study: from a folder of images to a run folder, whole, repeatable, without names."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from meninx.cohort import Cohort
+from meninx.errors import CohortError, StudyError
+from meninx.finetune import Strategy
+from meninx.matrix import Advice
+from meninx.study import Plan, Study, compare_runs
+from tests.conftest import write_cohort
+
+LITE0 = "tf_efficientnet_lite0"
+SCORE_COLUMNS = (
+    "cell,backbone,strategy,cut,role,balanced_accuracy,balanced_accuracy_low,"
+    "balanced_accuracy_high,macro_f1,auc,log_loss,seconds"
+)
+SECRET = "SITI-RAHAYU"
+
+
+@pytest.fixture(scope="session")
+def named_folder(tmp_path_factory):
+    """A cohort whose file names hold a patient's name."""
+    folder = write_cohort(tmp_path_factory.mktemp("named"), {"plain": 6, "striped": 6, "dotted": 6})
+    for file in folder.glob("*/*.png"):
+        file.rename(file.with_name(f"{SECRET}{file.parent.name}-{file.name}"))
+    return folder
+
+
+def run_study(folder, out, workers=2, **settings):
+    cohort = Cohort.from_folder(folder, patient_pattern=rf"{SECRET}\w+-scan\d+")
+    study = Study(
+        cohort,
+        backbones=(LITE0,),
+        folds=2,
+        repeats=2,
+        **{"strategies": (Strategy.FROZEN, Strategy.PARTIAL), **settings},
+    )
+    study.run(out, workers=workers)
+    return out
+
+
+@pytest.fixture(scope="session")
+def run(named_folder, tmp_path_factory):
+    return run_study(named_folder, tmp_path_factory.mktemp("run") / "run")
+
+
+def read_scores(run):
+    return pd.read_csv(run / "scores.csv").drop(columns="seconds")
+
+
+# The plan
+
+
+def advise(strategy, trained_stages=0):
+    return Advice(strategy, f"stage{8 - trained_stages}", trained_stages, ("Because.",))
+
+
+def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
+    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"), repeats=5)
+    assert {cell.name: cell.repeats for cell in plan.cells} == {
+        "majority": 5,
+        "histogram": 5,
+        f"{LITE0}-frozen": 5,
+        "tf_efficientnet_lite1-frozen": 5,
+        f"{LITE0}-partial-stage7": 5,
+        "tf_efficientnet_lite1-partial-stage7": 5,
+        f"{LITE0}-partial-stage6": 1,
+        f"{LITE0}-scratch": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("advice", "expected"),
+    [
+        (advise("frozen"), {"frozen", "partial-stage7"}),
+        (advise("full"), {"frozen", "full", "partial-stage6"}),
+        (advise("partial", 2), {"frozen", "partial-stage6", "partial-stage7", "partial-stage5"}),
+    ],
+)
+def test_every_advice_is_tried_beside_its_neighbours(advice, expected):
+    plan = Plan.make(advice, (LITE0,))
+    assert {cell.name.removeprefix(f"{LITE0}-") for cell in plan.candidates} == expected
+
+
+def test_strategies_that_are_asked_for_replace_the_advice():
+    plan = Plan.make(advise("partial", 1), (LITE0,), (Strategy.FULL, Strategy.SCRATCH))
+    assert [cell.name for cell in plan.cells] == [
+        "majority", "histogram", f"{LITE0}-full", f"{LITE0}-scratch",
+    ]  # fmt: skip
+
+
+def test_a_deeper_cut_trains_more():
+    cells = {cell.cut: cell for cell in Plan.make(advise("partial", 2), (LITE0,)).candidates}
+    trained = [cells[cut].trained_parameters for cut in (None, "stage7", "stage6", "stage5")]
+    assert trained == sorted(trained) and trained[0] == 0
+
+
+def test_a_plan_without_backbones_is_refused():
+    with pytest.raises(StudyError, match="at least one backbone"):
+        Plan.make(advise("frozen"), ())
+
+
+# The run folder
+
+
+def test_every_file_of_a_run_is_there(run):
+    names = {file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()}
+    assert {
+        "study.toml", "cohort.csv", "audit.json", "matrix.json", "plan.json", "scores.csv",
+        "evaluation.json", "summary.json", "examples.json", "report.html", "bundle/bundle.json",
+        "bundle/weights.safetensors", "figures/matrix.svg", "figures/confusion.png",
+        "figures/roc.svg", "figures/scores.svg", "tables/scores.csv", "tables/scores.tex",
+        f"cells/{LITE0}-frozen/oof.parquet", f"cells/{LITE0}-partial-stage7/oof.parquet",
+    } <= names  # fmt: skip
+    assert not [name for name in names if name.endswith(".draft")]
+
+
+def test_scores_csv_keeps_its_columns(run):
+    lines = (run / "scores.csv").read_text().splitlines()
+    assert lines[0] == SCORE_COLUMNS
+    assert {line.split(",")[4] for line in lines[1:]} == {"candidate", "baseline"}
+
+
+def test_summary_json_keeps_its_fields(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert {
+        "chosen", "headline", "naive", "images", "patients", "seconds", "seed", "versions",
+    } <= summary.keys()  # fmt: skip
+    for name in ("headline", "naive"):
+        assert summary[name].keys() == {"balanced_accuracy", "low", "high"}
+    assert (summary["images"], summary["patients"]) == (18, 18)
+
+
+def test_each_image_has_one_out_of_fold_prediction_a_repeat(run):
+    table = pd.read_parquet(run / "cells" / f"{LITE0}-frozen" / "oof.parquet")
+    assert table.columns.tolist() == [
+        "sample", "patient", "fold", "repeat", "label", "p_dotted", "p_plain", "p_striped",
+    ]  # fmt: skip
+    assert (table.groupby("repeat")["sample"].nunique() == 18).all() and len(table) == 36
+
+
+def test_scores_are_computed_from_the_out_of_fold_predictions(run):
+    from sklearn.metrics import balanced_accuracy_score
+
+    for _, row in read_scores(run).iterrows():
+        table = pd.read_parquet(run / "cells" / row["cell"] / "oof.parquet")
+        probabilities = table.filter(like="p_")
+        predicted = probabilities.columns[probabilities.to_numpy().argmax(1)].str[2:]
+        by_repeat = [
+            balanced_accuracy_score(table["label"][rows], predicted[rows])
+            for rows in table.groupby("repeat").indices.values()
+        ]
+        assert row["balanced_accuracy"] == pytest.approx(np.mean(by_repeat))
+
+
+def test_no_model_saw_its_test_patient(run, named_folder, monkeypatch, tmp_path):
+    """Every fit of a study is watched: what it is given and what it is then asked."""
+    from meninx.study import tasks
+
+    seen = []
+    fit = tasks.fit_classifier
+
+    def watch(task, inputs, labels):
+        seen.append((set(task.split.train), set(task.split.test)))
+        return fit(task, inputs, labels)
+
+    monkeypatch.setattr(tasks, "fit_classifier", watch)
+    run_study(named_folder, tmp_path / "run", workers=1, strategies=(Strategy.FROZEN,))
+    assert len(seen) >= 12
+    assert all(not train & test and len(train | test) == 18 for train, test in seen)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_seed_gives_the_same_run_for_any_number_of_workers(
+    workers, run, named_folder, tmp_path
+):
+    again = run_study(named_folder, tmp_path / "again", workers=workers)
+    pd.testing.assert_frame_equal(read_scores(run), read_scores(again), check_exact=True)
+    for file in (run / "cells").glob("*/oof.parquet"):
+        other = again / file.relative_to(run)
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(file), pd.read_parquet(other), check_exact=True
+        )
+
+
+def test_another_seed_gives_other_folds(run, named_folder, tmp_path):
+    other = run_study(named_folder, tmp_path / "other", seed=1, strategies=(Strategy.FROZEN,))
+    name = f"cells/{LITE0}-frozen/oof.parquet"
+    one, two = pd.read_parquet(run / name), pd.read_parquet(other / name)
+    assert one["sample"].tolist() != two["sample"].tolist()
+
+
+def test_a_study_that_was_interrupted_goes_on_and_ends_the_same(run, named_folder, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(run, half)
+    kept = half / "cells" / f"{LITE0}-frozen" / "oof.parquet"
+    written = kept.stat().st_mtime_ns
+    shutil.rmtree(half / "cells" / f"{LITE0}-partial-stage7")
+    (half / "cells" / "histogram" / "cell.json").unlink()  # half a result: predictions only
+    (half / "summary.json").unlink()
+    run_study(named_folder, half)
+    assert kept.stat().st_mtime_ns == written
+    pd.testing.assert_frame_equal(read_scores(run), read_scores(half), check_exact=True)
+
+
+def test_a_folder_with_another_study_is_not_written_over(run, named_folder):
+    with pytest.raises(StudyError, match=r"another study.*seed.*--fresh"):
+        run_study(named_folder, run, seed=7)
+
+
+def test_a_folder_with_something_else_is_not_written_to(named_folder, tmp_path):
+    (tmp_path / "thesis.docx").write_text("years of work")
+    with pytest.raises(StudyError, match="holds no study"):
+        run_study(named_folder, tmp_path)
+    assert (tmp_path / "thesis.docx").read_text() == "years of work"
+
+
+# Names
+
+
+def read_everything(folder):
+    """Give every byte of a folder, what is compressed also unpacked."""
+    for file in folder.rglob("*"):
+        if not file.is_file():
+            continue
+        yield str(file.relative_to(folder)).encode()
+        content = file.read_bytes()
+        yield content
+        if file.suffix == ".parquet":
+            yield pd.read_parquet(file).to_csv().encode()
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                for name in archive.namelist():
+                    yield archive.read(name)
+
+
+def test_no_name_of_a_patient_is_in_a_run(run, named_folder):
+    for content in read_everything(run):
+        assert SECRET.encode() not in content
+        assert str(named_folder).encode() not in content
+
+
+def test_a_planted_name_would_be_found(tmp_path):
+    pd.DataFrame({"patient": [SECRET] * 1000}).to_parquet(tmp_path / "leak.parquet")
+    assert any(SECRET.encode() in content for content in read_everything(tmp_path))
+
+
+def test_weights_are_safetensors(run):
+    with safe_open(run / "bundle" / "weights.safetensors", framework="pt") as file:
+        assert any(name.startswith("head.") for name in file.keys())  # noqa: SIM118
+
+
+# Cohorts that a study must refuse or say something about
+
+
+def test_an_image_with_two_labels_stops_the_study(named_folder, tmp_path):
+    folder = tmp_path / "conflict"
+    shutil.copytree(named_folder, folder)
+    first = next((folder / "plain").glob("*.png"))
+    shutil.copy(first, folder / "dotted" / f"{SECRET}copy-scan99.png")
+    with pytest.raises(CohortError):
+        run_study(folder, tmp_path / "run")
+    assert not (tmp_path / "run" / "scores.csv").exists()
+
+
+def test_a_copy_of_an_image_is_on_the_side_of_its_original(named_folder, tmp_path):
+    folder = tmp_path / "copied"
+    shutil.copytree(named_folder, folder)
+    first = next((folder / "plain").glob("*.png"))
+    shutil.copy(first, folder / "plain" / f"{SECRET}copy-scan99.png")
+    run = run_study(folder, tmp_path / "run", strategies=(Strategy.FROZEN,))
+    table = pd.read_parquet(run / "cells" / f"{LITE0}-frozen" / "oof.parquet")
+    assert (table.groupby(["repeat", "patient"])["fold"].nunique() == 1).all()
+    assert (table.groupby(["repeat", "patient"]).size() == 2).any()
+
+
+def test_synthetic_images_are_marked_in_every_output(tmp_path):
+    folder = write_cohort(tmp_path / "made", {"plain": 4, "striped": 4})
+    rows = [
+        f"{file.relative_to(folder)},{file.parent.name},{number},true"
+        for number, file in enumerate(sorted(folder.glob("*/*.png")))
+    ]
+    (folder / "manifest.csv").write_text("\n".join(["image,label,patient,synthetic", *rows]))
+    study = Study(Cohort.open(folder), (LITE0,), strategies=(Strategy.FROZEN,), folds=2, repeats=1)
+    study.run(tmp_path / "run")
+    assert json.loads((tmp_path / "run/summary.json").read_text())["synthetic"] is True
+    assert json.loads((tmp_path / "run/bundle/bundle.json").read_text())["synthetic"] is True
+    assert "synthetic" in (tmp_path / "run/report.html").read_text().lower()
+
+
+# Two runs
+
+
+def test_a_run_compared_with_itself_differs_by_nothing(run):
+    result = compare_runs(run, run)
+    assert (result["difference"], result["low"], result["high"]) == (0, 0, 0)
+
+
+def test_a_run_that_is_not_finished_is_not_compared(run, tmp_path):
+    with pytest.raises(StudyError, match="no finished study"):
+        compare_runs(run, tmp_path)
