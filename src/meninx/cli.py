@@ -229,7 +229,7 @@ def backbones(
                 "name": entry.name,
                 "input_size": entry.input_size,
                 "parameters": entry.parameters,
-                "weights": str(entry.weights) if entry.weights else "not on this machine",
+                "weights": entry.weights.value if entry.weights else "not on this machine",
             }
             for entry in entries
         ]

@@ -157,7 +157,7 @@ class Bundle:
             cut=classifier.cut_,
             extra_layers=tuple(classifier.extra_layers),
             pretrained={
-                "kind": str(source.kind),
+                "kind": source.kind.value,
                 "location": source.location,
                 "sha256": source.sha256,
             },

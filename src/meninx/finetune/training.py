@@ -68,7 +68,7 @@ def train(
     targets = torch.as_tensor(labels, dtype=torch.long)
     counts = torch.bincount(targets).float()
     weights = len(targets) / (len(counts) * counts)
-    network = nn.Sequential(suffix, head).to(memory_format=torch.channels_last).train()
+    network = nn.Sequential(suffix, head).train()
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.weight_decay)
     batches = list(_draw_batches(len(targets), views, recipe, seed))
@@ -104,8 +104,7 @@ def _draw_batches(
 def compute_features(suffix: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Run a suffix in the fastest arithmetic that this processor has.
 
-    That is bfloat16 where it is multiplied natively (elsewhere it would be slower), with
-    channels innermost for convolutions.
+    That is bfloat16 where it is multiplied natively; elsewhere it would be slower.
 
     Parameters
     ----------
@@ -119,8 +118,6 @@ def compute_features(suffix: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         ``(n, d)`` float32.
     """
-    if inputs.ndim == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
     processor = torch.cpu.get_capabilities()
     is_native = bool(processor.get("avx512_bf16") or processor.get("amx_bf16"))
     with torch.autocast("cpu", torch.bfloat16, enabled=is_native):

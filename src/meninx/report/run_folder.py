@@ -87,6 +87,11 @@ class RunFolder:
         return next(row for row in self.scores if row["cell"] == self.summary["chosen"])
 
     @property
+    def chosen_repeats(self) -> int:
+        """How many times the folds were gone through with the chosen cell."""
+        return self.evaluation["cells"][self.summary["chosen"]]["repeats"]
+
+    @property
     def candidates(self) -> int:
         """How many cells competed."""
         return sum(row["role"] == "candidate" for row in self.scores)

@@ -190,7 +190,7 @@ def make_confusion_table(run: RunFolder, words: Words) -> Table:
     return Table(
         name="confusion",
         caption=words("confusion.caption"),
-        note=words("confusion.note", **_sizes(run)),
+        note=words("confusion.note", **_sizes_of_chosen(run)),
         columns=[
             Column("true_class", words("column.true_class"), align="left"),
             *(
@@ -207,7 +207,7 @@ def make_classes_table(run: RunFolder, words: Words) -> Table:
     return Table(
         name="classes",
         caption=words("classes.caption"),
-        note=words("classes.note", **_sizes(run)),
+        note=words("classes.note", **_sizes_of_chosen(run)),
         columns=[
             Column("class", words("column.class"), align="left"),
             Column("images", words("column.images")),
@@ -254,6 +254,11 @@ def _sizes(run: RunFolder) -> dict[str, int]:
         "folds": summary["folds"],
         "repeats": summary["repeats"],
     }
+
+
+def _sizes_of_chosen(run: RunFolder) -> dict[str, int]:
+    """Give the sizes behind the chosen cell, which may have fewer repeats than others."""
+    return {**_sizes(run), "repeats": run.chosen_repeats}
 
 
 def _first_baseline(roles: Sequence[str]) -> frozenset[int]:

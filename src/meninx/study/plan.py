@@ -12,7 +12,7 @@ from meninx.matrix import Advice
 
 # What a network with random weights needs to learn at all on a laptop: more passes over
 # smaller images.
-SCRATCH_SETTINGS = {"image_size": 112, "epochs": 30}
+SCRATCH_SETTINGS = {"image_size": 112, "epochs": 20}
 
 
 class Role(StrEnum):

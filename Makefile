@@ -1,0 +1,35 @@
+# make study                      the whole job on a synthetic cohort of 53 patients
+# make study DATA=dir OUT=run     on your images: one sub-folder a class
+# make test                       style, types and tests; make test-all also the slow ones
+
+PYTHON ?= python3
+VENV := .venv
+DATA ?= phantom
+OUT ?= run
+READY := $(VENV)/.ready
+
+.PHONY: study test test-all clean
+
+study: $(READY) $(if $(filter phantom,$(DATA)),phantom/manifest.csv)
+	$(VENV)/bin/meninx study $(DATA) -o $(OUT)
+
+test: $(READY)
+	$(VENV)/bin/ruff check src tests
+	$(VENV)/bin/ruff format --check src tests
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest
+
+test-all: $(READY)
+	$(VENV)/bin/pytest -m ""
+
+phantom/manifest.csv: | $(READY)
+	$(VENV)/bin/meninx phantom phantom --seed 0
+
+# The stamp is newer than what decides the environment, or the environment is made again.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) phantom run
