@@ -84,7 +84,7 @@ def make_plan_table(run: RunFolder, words: Words) -> Table:
             Column("role", "", is_only_data=True),
             Column("trained_parameters", words("column.trained_parameters")),
             Column("folds", "", is_only_data=True),
-            Column("repeats", "", is_only_data=True),
+            Column("repeats", words("column.repeats")),
             Column("reason", words("column.reason"), align="sentence"),
         ],
         rows=[
