@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
-from meninx.finetune import Strategy
+from meninx.finetune import FineTunedClassifier, Strategy
 from meninx.matrix import Advice
 from meninx.study import Plan, Study, compare_runs
 from tests.conftest import write_cohort
@@ -160,21 +160,33 @@ def test_scores_are_computed_from_the_out_of_fold_predictions(run):
         assert row["balanced_accuracy"] == pytest.approx(np.mean(by_repeat))
 
 
-def test_no_model_saw_its_test_patient(run, named_folder, monkeypatch, tmp_path):
-    """Every fit of a study is watched: what it is given and what it is then asked."""
-    from meninx.study import tasks
+def test_no_model_is_asked_about_a_patient_it_was_trained_on(named_folder, tmp_path, monkeypatch):
+    """Every classifier of a study is watched: what it is fitted on, and what it then predicts."""
+    asked = []
+    fit, predict = FineTunedClassifier.fit, FineTunedClassifier.predict_proba
 
-    seen = []
-    fit = tasks.fit_classifier
+    def watch_fit(self, X, y, groups=None):
+        self.seen_ = {sample.patient for sample in X}
+        return fit(self, X, y, groups)
 
-    def watch(task, inputs, labels):
-        seen.append((set(task.split.train), set(task.split.test)))
-        return fit(task, inputs, labels)
+    def watch_predict(self, X):
+        asked.append((self.seen_, {sample.patient for sample in X}))
+        return predict(self, X)
 
-    monkeypatch.setattr(tasks, "fit_classifier", watch)
+    monkeypatch.setattr(FineTunedClassifier, "fit", watch_fit)
+    monkeypatch.setattr(FineTunedClassifier, "predict_proba", watch_predict)
     run_study(named_folder, tmp_path / "run", workers=1, strategies=(Strategy.FROZEN,))
-    assert len(seen) >= 12
-    assert all(not train & test and len(train | test) == 18 for train, test in seen)
+    assert len(asked) == 4  # two folds, two repeats
+    assert all(seen and tested and not seen & tested for seen, tested in asked)
+
+
+def test_a_study_speaks_to_no_other_machine(named_folder, tmp_path, monkeypatch):
+    def refuse(*address):
+        raise AssertionError(f"the study tried to reach {address}")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    run_study(named_folder, tmp_path / "run", workers=1, strategies=(Strategy.FROZEN,))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,0 +1,172 @@
+"""Was the matrix's advice right? Many draws whose truth is known, and docs/advice.md from them.
+
+A draw takes few training images from one half of a source and is tested on the whole other half
+(other patients), so that each cell's true balanced accuracy is known to some two points. Every
+cell that the matrix could have advised is trained on every draw; what the rules advise is looked
+up afterwards, so that rules can be changed without training again.
+
+    python benchmarks/advice.py run --data ../shared/data/cemri --work /tmp/advice
+    python benchmarks/advice.py table --work /tmp/advice
+
+The first command is resumable: each outcome is one line of WORK/outcomes.jsonl.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.metrics import balanced_accuracy_score, log_loss
+from threadpoolctl import threadpool_limits
+
+from meninx.cohort import Cohort, phantom
+from meninx.finetune import FineTunedClassifier
+
+# Class sizes of the flagship; a draw of n images has them in proportion.
+PROPORTIONS = np.array([16, 22, 15]) / 53
+DRAWS = {20: 6, 53: 6, 150: 4, 600: 2}
+LITE = [f"tf_efficientnet_lite{size}" for size in range(3)]
+VIEWS = 4
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A training set drawn from one half of a source."""
+
+    source: str
+    size: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cell that the matrix could advise."""
+
+    backbone: str
+    strategy: str
+    cut: str | None
+    views: int
+
+
+CANDIDATES = [
+    *(Candidate(name, "frozen", None, 1) for name in LITE),
+    Candidate(LITE[0], "frozen", None, VIEWS),
+    *(Candidate(LITE[0], "partial", f"stage{stage}", VIEWS) for stage in (7, 6, 5, 4)),
+    Candidate(LITE[0], "full", None, VIEWS),
+]
+
+
+def open_source(source: str, data: Path, work: Path) -> Cohort:
+    """Open a source as a cohort whose folds 1 and 2 are its halves."""
+    if source == "cemri":
+        return Cohort.from_manifest(data / "manifest.csv")
+    folder = work / "phantom"
+    if not (folder / "manifest.csv").exists():
+        phantom(folder, seed=1000, counts={"lm": 384, "leukemia": 528, "normal": 360})
+    return Cohort.open(folder)
+
+
+def halve(cohort: Cohort) -> np.ndarray:
+    """Give the half, 0 or 1, of each image."""
+    if cohort.folds is not None:
+        return (cohort.folds == cohort.folds.max()).astype(int)
+    return np.arange(len(cohort.samples)) % 2
+
+
+def draw_rows(cohort: Cohort, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+    """Give the rows to train on and those to test on; even and odd draws swap the halves."""
+    halves = halve(cohort)
+    random = np.random.default_rng([draw.size, draw.number])
+    # The largest class of the source takes the largest part, as in the flagship.
+    counts = np.bincount(cohort.labels)
+    parts = np.empty(3)
+    parts[np.argsort(counts)] = np.sort(PROPORTIONS)
+    train = []
+    for label, part in enumerate(parts):
+        rows = np.flatnonzero((cohort.labels == label) & (halves == draw.number % 2))
+        train.append(random.permutation(rows)[: round(draw.size * part)])
+    return np.sort(np.concatenate(train)), np.flatnonzero(halves != draw.number % 2)
+
+
+def run_candidate(cohort: Cohort, draw: Draw, candidate: Candidate) -> dict[str, object]:
+    """Train a candidate on a draw and score it on the other half."""
+    torch.set_num_threads(1)
+    train, test = draw_rows(cohort, draw)
+    started = time.perf_counter()
+    with threadpool_limits(1):
+        classifier = FineTunedClassifier(
+            candidate.backbone,
+            candidate.strategy,
+            candidate.cut,
+            views=candidate.views,
+            random_state=draw.number,
+        ).fit(cohort.images[train], cohort.labels[train])
+        seconds = time.perf_counter() - started
+        probabilities = classifier.predict_proba(cohort.images[test])
+    return {
+        **asdict(draw),
+        **asdict(candidate),
+        "balanced_accuracy": balanced_accuracy_score(
+            cohort.labels[test], probabilities.argmax(axis=1)
+        ),
+        "log_loss": log_loss(cohort.labels[test], probabilities),
+        "tested": len(test),
+        "seconds": round(seconds, 2),
+    }
+
+
+def list_draws() -> Iterator[Draw]:
+    """List the draws, so that all sizes and sources have one before any has two."""
+    for number in range(max(DRAWS.values())):
+        for size, count in DRAWS.items():
+            for source in ("cemri", "phantom"):
+                # The phantom has the fewer draws: its images are cheap, its training is not.
+                if number < (count if source == "cemri" else max(count * 2 // 3, 1)):
+                    yield Draw(source, size, number)
+
+
+def run(data: Path, work: Path, workers: int) -> None:
+    """Train and score what is not in outcomes.jsonl yet."""
+    work.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("MENINX_CACHE", str(work / "cache"))
+    file = work / "outcomes.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    keys = ("source", "size", "number", "backbone", "strategy", "cut", "views")
+    done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
+    cohorts = {source: open_source(source, data, work) for source in ("cemri", "phantom")}
+    missing = [
+        (draw, candidate)
+        for draw in list_draws()
+        for candidate in CANDIDATES
+        if (*asdict(draw).values(), *asdict(candidate).values()) not in done
+    ]
+    outcomes = Parallel(n_jobs=workers, return_as="generator")(
+        delayed(run_candidate)(cohorts[draw.source], draw, candidate) for draw, candidate in missing
+    )
+    with file.open("a") as lines_file:
+        for outcome in outcomes:
+            lines_file.write(json.dumps(outcome) + "\n")
+            lines_file.flush()
+            print(outcome, flush=True)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=["run", "table"])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/cemri"))
+    parser.add_argument("--work", type=Path, default=Path("/tmp/advice"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    if arguments.action == "run":
+        run(arguments.data, arguments.work, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()
