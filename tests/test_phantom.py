@@ -356,3 +356,11 @@ def imagenet_features(pictures: list[np.ndarray]) -> np.ndarray:
             final = network.bn2(network.conv_head(network.blocks[5:](block)))
             last.append(final.mean((2, 3)))
     return torch.cat([torch.cat(last), torch.cat(middle)], dim=1).numpy()
+
+
+def test_a_phantom_that_was_interrupted_is_made_again(tmp_path):
+    phantom(tmp_path / "whole", seed=1, counts=SMALL)
+    phantom(tmp_path / "half", seed=1, counts=SMALL)
+    (tmp_path / "half" / "manifest.csv").unlink()
+    phantom(tmp_path / "half", seed=1, counts=SMALL)
+    assert bytes_in(tmp_path / "half") == bytes_in(tmp_path / "whole")

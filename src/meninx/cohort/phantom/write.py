@@ -171,16 +171,21 @@ def _check_request(seed: int, counts: Mapping[str, int], images_per_patient: int
 
 
 def _clear_earlier_phantom(out: Path) -> None:
-    """Make room in `out`; only what a phantom wrote is ever removed."""
-    if not out.exists() or not any(out.iterdir()):
-        return
-    manifest = out / "manifest.csv"
-    if not (manifest.is_file() and manifest.read_text("utf-8").startswith(",".join(_COLUMNS))):
+    """Make room in `out`, also after a phantom that was interrupted before its manifest.
+
+    Only what a phantom wrote is ever removed; where anything else lies, nothing is.
+    """
+    files = [file for file in out.rglob("*") if not file.is_dir()]
+    if not all(_is_phantom_file(file, out) for file in files):
         raise CohortError(f"{out} holds files that are not a phantom cohort; give an empty folder")
-    for folder in (*_LABELS, "masks"):
-        for picture in (out / folder).glob("phantom-*.png"):
-            picture.unlink()
-    manifest.unlink()
+    for file in files:
+        file.unlink()
+
+
+def _is_phantom_file(file: Path, out: Path) -> bool:
+    if file == out / "manifest.csv":
+        return file.read_text("utf-8").startswith(",".join(_COLUMNS))
+    return file.parent.name in (*_LABELS, "masks") and file.match("phantom-*.png")
 
 
 def _write_slice(out: Path, patient: Patient, anatomy: Anatomy, index: int) -> tuple[str, ...]:
