@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, TiffImagePlugin
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -901,3 +902,9 @@ def test_importing_the_stage_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_dicom_with_a_tiff_header_in_its_preamble_is_read_as_dicom():
+    file = get_testdata_file("MR_small.dcm")
+    assert Path(file).read_bytes()[:4] == b"II*\0"
+    assert read_image(file).shape == (64, 64)

@@ -131,10 +131,11 @@ def _find_opener(path: Path) -> Callable[[Path], Frames]:
         raise ImageError("the file is empty")
     if start.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return open_picture
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return open_tiff
+    # Before TIFF: a DICOM file may carry a TIFF header in its preamble, to be read as either.
     if start[128:132] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0"):
         return open_dicom
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return open_tiff
     if start.startswith(b"\x93NUMPY"):
         return open_numpy
     is_nifti = start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0")
