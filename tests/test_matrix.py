@@ -7,10 +7,21 @@ from meninx.backbones import Backbone
 from meninx.cohort import read_image
 from meninx.errors import CohortError
 from meninx.matrix import SizeSimilarityMatrix
-from meninx.matrix.advice import Quadrant, advise, find_quadrant
-from meninx.matrix.matrix import SIMILARITY_BORDER
+from meninx.matrix.advice import (
+    SIMILARITY_BORDER,
+    Quadrant,
+    advise,
+    count_departing_stages,
+    find_quadrant,
+)
+from meninx.matrix.references import load_references
 from meninx.matrix.similarity import LayerMoments, measure_similarity, observe
-from meninx.matrix.transferability import measure_logme, measure_probe
+from meninx.matrix.transferability import (
+    measure_h_score,
+    measure_logme,
+    measure_nearest_neighbours,
+    measure_probe,
+)
 from tests.conftest import SHARED_DATA
 
 LITE0 = "tf_efficientnet_lite0"
@@ -80,22 +91,99 @@ def test_the_interval_holds_the_value_and_is_the_same_again(ruler):
     assert similarity == measure(ruler, make_noise(6))
 
 
+BY_STAGE = {
+    "stem": 0.4,
+    "stage1": 0.2,
+    "stage2": 0.05,
+    "stage3": 0.03,
+    "stage4": 0.2,
+    "stage5": 0.3,
+}
+PARAMETERS = {name: 1_000_000 for name in BY_STAGE}
+
+
+def give_advice(images_per_class, kl, by_stage=BY_STAGE):
+    return advise(images_per_class, kl, by_stage, PARAMETERS)
+
+
 @pytest.mark.parametrize(
-    ("is_large", "is_similar", "quadrant", "strategy"),
+    ("images_per_class", "kl", "quadrant", "strategy"),
     [
-        (True, False, "Q1", "full"),
-        (True, True, "Q2", "partial"),
-        (False, False, "Q3", "partial"),
-        (False, True, "Q4", "frozen"),
+        (5000, 0.2, "Q1", "full"),
+        (5000, 0.02, "Q2", "partial"),
+        (20, 0.2, "Q3", "partial"),
+        (20, 0.02, "Q4", "frozen"),
     ],
 )
-def test_each_quadrant_has_its_strategy(is_large, is_similar, quadrant, strategy):
-    by_stage = {"stem": 0.4, **{f"stage{i}": 0.05 * i for i in range(1, 8)}}
-    found = find_quadrant(is_large, is_similar)
-    advice = advise(found, by_stage)
-    assert (found, advice.strategy) == (Quadrant(quadrant), strategy)
-    assert (advice.cut is not None) == (strategy == "partial")
-    assert advice.reasons and all(reason.endswith(".") for reason in advice.reasons)
+def test_each_quadrant_has_its_strategy(images_per_class, kl, quadrant, strategy):
+    advice = give_advice(images_per_class, kl)
+    assert find_quadrant(images_per_class, kl) == Quadrant(quadrant)
+    assert advice.strategy == strategy
+    assert (advice.cut is not None) == (advice.trained_stages > 0) == (strategy == "partial")
+    assert (advice.learning_rate is None) == (strategy == "frozen")
+
+
+def test_training_starts_where_the_images_depart_from_imagenet():
+    assert give_advice(20, 0.2).cut == "stage4"
+    early = {**BY_STAGE, "stage4": 0.01}
+    assert give_advice(20, 0.2, early).cut == "stage5"
+
+
+def test_the_last_stage_is_trained_even_where_nothing_departs():
+    assert give_advice(20, 0.2, dict.fromkeys(BY_STAGE, 0.001)).cut == "stage5"
+
+
+def test_never_more_stages_are_trained_than_the_size_allows():
+    everywhere = dict.fromkeys(BY_STAGE, 1.0)
+    assert count_departing_stages(everywhere, most=2) == 2
+    assert give_advice(20, 0.2, everywhere).trained_stages <= 3
+
+
+def test_every_part_of_the_advice_has_its_reason_in_one_sentence():
+    reasons = " ".join(give_advice(20, 0.2).reasons)
+    for part in (
+        "images a class",
+        "nats from ImageNet",
+        "stage4",
+        "layers",
+        "Augmentation",
+        "rate",
+    ):
+        assert part in reasons
+    assert all(
+        reason[0].isupper() or reason[0].isdigit() for reason in give_advice(20, 0.2).reasons
+    )
+    assert all(reason.endswith(".") for reason in give_advice(20, 0.2).reasons)
+
+
+def test_near_the_border_the_advice_is_softer():
+    assert "near the border" in " ".join(give_advice(700, 0.2).reasons)
+    assert "near the border" in " ".join(give_advice(1500, 0.2).reasons)
+    assert "near the border" not in " ".join(give_advice(20, 0.2).reasons)
+
+
+def test_references_span_the_axis_in_order():
+    kl = {reference.name: reference.kl for reference in load_references()}
+    assert kl["photographs"] < SIMILARITY_BORDER < kl["brain MRI, contrast"] < kl["white noise"]
+    assert all(reference.images > 0 and reference.source for reference in load_references())
+
+
+def test_size_and_colour_of_the_same_image_hardly_matter(ruler, real_mri):
+    scans = [read_image(path) for path in sorted(real_mri.glob("*/*.jpg"))[::5]]
+    halved = [scan[::2, ::2] for scan in scans]
+    coloured = [np.repeat(scan[:, :, None], 3, axis=2) for scan in scans]
+    same = measure(ruler, scans)
+    assert measure(ruler, coloured).kl == pytest.approx(same.kl, abs=1e-4)
+    assert same.low <= measure(ruler, halved).kl <= same.high
+
+
+def test_five_images_of_a_source_agree_with_five_hundred(ruler):
+    if not (SHARED_DATA / "cemri").is_dir():
+        pytest.skip(f"no real images at {SHARED_DATA}")
+    files = sorted((SHARED_DATA / "cemri" / "images").glob("*.jpg"))
+    few = measure(ruler, files[:: len(files) // 5][:5])
+    many = measure(ruler, files[::12])
+    assert few.low <= many.kl <= few.high
 
 
 def test_logme_is_higher_for_features_that_tell_the_classes_apart():
@@ -104,6 +192,22 @@ def test_logme_is_higher_for_features_that_tell_the_classes_apart():
     noise = random.normal(size=(60, 40))
     telling = noise + 3 * np.eye(3)[labels] @ random.normal(size=(3, 40))
     assert measure_logme(telling, labels) > measure_logme(noise, labels) + 0.2
+
+
+def test_the_h_score_is_higher_for_features_that_tell_the_classes_apart():
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    noise = random.normal(size=(60, 400))
+    telling = noise + 3 * np.eye(3)[labels] @ random.normal(size=(3, 400))
+    assert 0 <= measure_h_score(noise, labels) < measure_h_score(telling, labels) <= 2
+
+
+def test_neighbours_of_the_same_patient_do_not_vote():
+    random = np.random.default_rng(0)
+    patients, labels = np.repeat(np.arange(20), 6), np.repeat(np.arange(20) % 2, 6)
+    features = np.repeat(random.normal(size=(20, 50)), 6, axis=0)
+    assert measure_nearest_neighbours(features, labels, patients) < 0.75
+    assert measure_nearest_neighbours(features, labels, np.arange(120)) > 0.9
 
 
 def test_the_probe_leaves_patients_out():
@@ -122,11 +226,14 @@ def test_the_matrix_of_a_small_cohort_keeps_its_contract(disc_cohort):
     assert measured["classes"] == {"dotted": 6, "plain": 6, "striped": 6}
     assert {"kl", "low", "high", "layers"} <= measured["similarity"].keys()
     assert {"name", "kl"} <= measured["similarity"]["layers"][0].keys()
-    assert measured["size"] == {"per_class": 6, "border": 1000}
+    assert measured["size"]["per_class"] == 6 and measured["size"]["border"] == 1000
+    assert measured["size"]["trained_parameters"]["head"] == 0
+    assert measured["size"]["patients"] == {"dotted": 6, "plain": 6, "striped": 6}
     assert measured["quadrant"] in {"Q1", "Q2", "Q3", "Q4"}
-    assert {"strategy", "cut", "reasons"} == measured["advice"].keys()
+    assert {"strategy", "cut", "reasons"} <= measured["advice"].keys()
     (fit,) = measured["backbones"]
-    assert fit.keys() == {"name", "logme", "probe", "milliseconds"}
+    assert {"name", "logme", "probe", "milliseconds"} <= fit.keys()
+    assert fit["kl"] == pytest.approx(measured["similarity"]["kl"])
 
 
 def test_features_that_are_not_numbers_are_named(disc_cohort, monkeypatch):
@@ -140,3 +247,16 @@ def test_features_that_are_not_numbers_are_named(disc_cohort, monkeypatch):
     monkeypatch.setattr(matrix, "observe", observe_badly)
     with pytest.raises(CohortError, match=disc_cohort.sample_names[3]):
         SizeSimilarityMatrix.measure(disc_cohort, [LITE0])
+
+
+def test_a_backbone_without_batch_statistics_gets_advice_too(disc_cohort, monkeypatch):
+    """Similarity is the ruler's; such a backbone only has none of its own."""
+    untrained = {
+        LITE0: Backbone.load(LITE0),
+        "convnext_atto": Backbone.untrained("convnext_atto").resized(64),
+    }
+    monkeypatch.setattr(Backbone, "load", lambda name: untrained[name])
+    matrix = SizeSimilarityMatrix.measure(disc_cohort, ["convnext_atto"])
+    (fit,) = matrix.backbones
+    assert fit.kl is None and np.isfinite(fit.logme)
+    assert matrix.similarity.kl > 0 and matrix.advice.reasons

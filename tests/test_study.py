@@ -59,7 +59,8 @@ def read_scores(run):
 
 
 def advise(strategy, trained_stages=0):
-    return Advice(strategy, f"stage{8 - trained_stages}", trained_stages, ("Because.",))
+    cut = f"stage{8 - trained_stages}" if trained_stages else None
+    return Advice(strategy, cut, trained_stages, (), 1.0, 1e-3, ("Because.",))
 
 
 def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
@@ -87,6 +88,17 @@ def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
 def test_every_advice_is_tried_beside_its_neighbours(advice, expected):
     plan = Plan.make(advice, (LITE0,))
     assert {cell.name.removeprefix(f"{LITE0}-") for cell in plan.candidates} == expected
+
+
+def test_cells_are_trained_as_the_matrix_advises():
+    advice = Advice("partial", "stage7", 1, (256,), 0.5, 2e-3, ("Because.",))
+    cells = {
+        cell.name.removeprefix(f"{LITE0}-"): cell for cell in Plan.make(advice, (LITE0,)).cells
+    }
+    advised = cells["partial-stage7"]
+    assert advised.settings == {"augmentation": 0.5, "extra_layers": [256], "learning_rate": 2e-3}
+    assert cells["frozen"].settings == {"augmentation": 0.5}
+    assert [name for name, cell in cells.items() if cell.is_advised] == ["partial-stage7"]
 
 
 def test_strategies_that_are_asked_for_replace_the_advice():
@@ -305,6 +317,18 @@ def test_synthetic_images_are_marked_in_every_output(tmp_path):
     assert json.loads((tmp_path / "run/summary.json").read_text())["synthetic"] is True
     assert json.loads((tmp_path / "run/bundle/bundle.json").read_text())["synthetic"] is True
     assert "synthetic" in (tmp_path / "run/report.html").read_text().lower()
+
+
+# Did the advice hold?
+
+
+def test_the_advised_cell_is_compared_with_the_best_one(run):
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    advice, scores = evaluation["advice"], read_scores(run).set_index("cell")["balanced_accuracy"]
+    assert advice["cell"] == f"{LITE0}-partial-stage7" or advice["cell"].startswith(LITE0)
+    assert advice["difference"] == pytest.approx(scores[advice["cell"]] - scores[advice["best"]])
+    assert advice["low"] <= advice["difference"] <= advice["high"]
+    assert advice["difference"] <= 0
 
 
 # Two runs

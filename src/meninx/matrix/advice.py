@@ -1,12 +1,22 @@
-"""From a place on the matrix to a strategy and a cut, each with its reason.
+"""From a place on the matrix to what to do, each part with its reason.
 
-All rules stand in :data:`RULES`, one row a quadrant, so that they can be read, argued with and
-tested. Quadrants and strategies are those of Marcelino 2018, "Transfer learning from
-pre-trained models".
+All rules stand in the tables at the head of this module, so that they can be read, argued with
+and tested; ``docs/advice.md`` shows how often they were right. Quadrants and strategies are
+those of Marcelino 2018, "Transfer learning from pre-trained models".
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+# Images a class above which a cohort counts as large (Marcelino 2018). Near it, within a factor
+# of two, the advice says that the next quadrant is worth a try.
+SIZE_BORDER = 1000
+NEAR_BORDER = 2.0
+
+# Distance from ImageNet above which images count as different, nats: the geometric mean of what
+# photographs (0.044) and brain MRI (0.089) measure with the ruler; see references.csv.
+SIMILARITY_BORDER = 0.063
 
 
 class Quadrant(StrEnum):
@@ -26,43 +36,66 @@ class Rule:
     ----------
     strategy
         Name of the strategy.
-    trained_stages
-        How many of the last stages are trained under ``partial``.
     reason
-        In one sentence.
+        For it, in one sentence.
     """
 
     strategy: str
-    trained_stages: int
     reason: str
 
 
 RULES: dict[Quadrant, Rule] = {
     Quadrant.Q1: Rule(
         "full",
-        0,
-        "There are many images and they are unlike ImageNet: the whole network can be "
-        "retrained, and needs to be.",
+        "Many images that are unlike photographs can retrain the whole network, and need to.",
     ),
     Quadrant.Q2: Rule(
         "partial",
-        2,
-        "There are many images and they are like ImageNet: the early layers already fit, "
-        "training the last stages is enough and cheap.",
+        "Many images that are like photographs: the early layers already fit, training the last "
+        "stages is enough and cheap.",
     ),
     Quadrant.Q3: Rule(
         "partial",
-        1,
-        "There are few images and they are unlike ImageNet: the last stage must learn to see "
-        "them, the others stay frozen because so few images cannot train more.",
+        "Few images that are unlike photographs: the last stages must learn to see them, and the "
+        "others stay frozen because so few images cannot train more.",
     ),
     Quadrant.Q4: Rule(
         "frozen",
-        0,
-        "There are few images and they are like ImageNet: its features already fit, and few "
-        "images train only a classifier.",
+        "Few images that are like photographs: the network's features already fit, and so few "
+        "images can train only a classifier.",
     ),
 }
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """What the number of images advises, whatever they look like.
+
+    Attributes
+    ----------
+    images_per_class
+        The rule holds up to so many.
+    most_stages
+        How many of the last stages may be trained under ``partial``.
+    extra_layers
+        Widths of hidden layers in front of the output.
+    augmentation
+        How far views depart from the image; 1 is the usual.
+    """
+
+    images_per_class: float
+    most_stages: int
+    extra_layers: tuple[int, ...]
+    augmentation: float
+
+
+SIZE_RULES: tuple[SizeRule, ...] = (
+    SizeRule(SIZE_BORDER, most_stages=3, extra_layers=(), augmentation=1.0),
+    SizeRule(float("inf"), most_stages=4, extra_layers=(256,), augmentation=0.5),
+)
+
+# Peak learning rate of each strategy that trains by gradient descent.
+LEARNING_RATES = {"partial": 1e-3, "full": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -76,8 +109,14 @@ class Advice:
     cut
         For ``partial``: the first stage that is trained, in the ruler's stages; else None.
     trained_stages
-        How many of the last stages are trained under ``partial``: what carries the advice over
-        to backbones with other stages.
+        How many of the last stages are trained under ``partial``, else 0: what carries the
+        advice over to backbones with other stages.
+    extra_layers
+        Widths of hidden layers in front of the output; empty for none.
+    augmentation
+        How far views depart from the image; 1 is the usual.
+    learning_rate
+        Peak, for what gradient descent trains; None where nothing is.
     reasons
         One sentence each.
     """
@@ -85,35 +124,135 @@ class Advice:
     strategy: str
     cut: str | None
     trained_stages: int
+    extra_layers: tuple[int, ...]
+    augmentation: float
+    learning_rate: float | None
     reasons: tuple[str, ...]
 
 
-def find_quadrant(is_large: bool, is_similar: bool) -> Quadrant:
+def find_quadrant(images_per_class: float, kl: float) -> Quadrant:
     """Place a cohort on the matrix."""
-    if is_large:
-        return Quadrant.Q2 if is_similar else Quadrant.Q1
-    return Quadrant.Q4 if is_similar else Quadrant.Q3
+    if images_per_class >= SIZE_BORDER:
+        return Quadrant.Q1 if kl >= SIMILARITY_BORDER else Quadrant.Q2
+    return Quadrant.Q3 if kl >= SIMILARITY_BORDER else Quadrant.Q4
 
 
-def advise(quadrant: Quadrant, by_stage: dict[str, float]) -> Advice:
-    """Apply a quadrant's rule.
+def advise(
+    images_per_class: float,
+    kl: float,
+    by_stage: Mapping[str, float],
+    parameters: Mapping[str, int],
+) -> Advice:
+    """Apply the rules.
 
     Parameters
     ----------
-    quadrant
-        Where the cohort is.
+    images_per_class
+        Mean over classes.
+    kl
+        Distance from ImageNet, nats.
     by_stage
-        The ruler's stages in order, the stem first, each with its distance from ImageNet, nats.
+        The ruler's stages in order, the stem first, each with its distance, nats.
+    parameters
+        Cut to the number of parameters that it trains.
     """
-    rule = RULES[quadrant]
-    if rule.strategy != "partial":
-        return Advice(rule.strategy, None, 0, (rule.reason,))
-    stages = list(by_stage)
-    cut = stages[-rule.trained_stages]
-    kept = [by_stage[stage] for stage in stages[1 : -rule.trained_stages]]
-    trained = [by_stage[stage] for stage in stages[-rule.trained_stages :]]
-    profile = (
-        f"From {cut} on, the images are {sum(trained) / len(trained):.2f} nats from ImageNet; "
-        f"in the frozen stages between the stem and there, {sum(kept) / len(kept):.2f}."
+    quadrant = find_quadrant(images_per_class, kl)
+    strategy = RULES[quadrant].strategy
+    size_rule = next(rule for rule in SIZE_RULES if images_per_class < rule.images_per_class)
+    trained = 0
+    if strategy == "partial":
+        trained = count_departing_stages(by_stage, size_rule.most_stages)
+    cut = list(by_stage)[-trained] if trained else None
+    rate = LEARNING_RATES.get(strategy)
+    reasons = [
+        _say_size(images_per_class),
+        _say_similarity(kl),
+        RULES[quadrant].reason,
+        *([] if cut is None else [_say_cut(cut, trained, by_stage, parameters[cut])]),
+        _say_extra_layers(size_rule),
+        _say_augmentation(size_rule),
+        *([] if rate is None else [_say_learning_rate(rate)]),
+    ]
+    return Advice(
+        strategy,
+        cut,
+        trained,
+        size_rule.extra_layers,
+        size_rule.augmentation,
+        rate,
+        tuple(reasons),
     )
-    return Advice(rule.strategy, cut, rule.trained_stages, (rule.reason, profile))
+
+
+def count_departing_stages(by_stage: Mapping[str, float], most: int) -> int:
+    """Count the last stages in which the images depart from ImageNet.
+
+    Training starts at the first of them and goes to the end, because what follows a changed
+    stage must change with it. The first stages may depart too (an MRI has no colours), but what
+    comes after them agrees again, so they are kept.
+
+    Parameters
+    ----------
+    by_stage
+        Stages in order, the stem first, each with its distance, nats.
+    most
+        At most so many.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    count = 0
+    for distance in reversed([*by_stage.values()]):
+        if distance < SIMILARITY_BORDER or count == most:
+            break
+        count += 1
+    return max(count, 1)
+
+
+def _say_size(images_per_class: float) -> str:
+    size = "many" if images_per_class >= SIZE_BORDER else "few"
+    sentence = f"{images_per_class:.0f} images a class are {size} (the border is {SIZE_BORDER:,})"
+    if SIZE_BORDER / NEAR_BORDER <= images_per_class < SIZE_BORDER * NEAR_BORDER:
+        return f"{sentence}, but near the border: try what is advised on its other side too."
+    return f"{sentence}."
+
+
+def _say_similarity(kl: float) -> str:
+    likeness = "unlike" if kl >= SIMILARITY_BORDER else "like"
+    return (
+        f"They are {likeness} photographs: {kl:.3f} nats from ImageNet, with the border at "
+        f"{SIMILARITY_BORDER}."
+    )
+
+
+def _say_cut(cut: str, trained: int, by_stage: Mapping[str, float], parameters: int) -> str:
+    distances = list(by_stage.values())
+    departing = sum(distances[-trained:]) / trained
+    kept = distances[1:-trained]
+    return (
+        f"Training starts at {cut} ({parameters / 1e6:.1f} million parameters): there the images "
+        f"are {departing:.2f} nats from ImageNet, in the frozen stages behind the stem "
+        f"{sum(kept) / len(kept):.2f}."
+    )
+
+
+def _say_extra_layers(rule: SizeRule) -> str:
+    if rule.extra_layers:
+        width = rule.extra_layers[0]
+        return f"One more layer of {width} before the output: so many images can train it."
+    return "No extra layers before the output: so few images would be learned by heart."
+
+
+def _say_augmentation(rule: SizeRule) -> str:
+    if rule.augmentation >= 1:
+        return "Augmentation at full strength: few images must stand for many positions."
+    return "Gentler augmentation: many images show most positions themselves."
+
+
+def _say_learning_rate(rate: float) -> str:
+    return (
+        f"Learning rate {rate:g} at its peak, after a warm-up: the pretrained weights are "
+        "adjusted, not overwritten."
+    )

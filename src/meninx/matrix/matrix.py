@@ -9,20 +9,26 @@ import numpy as np
 from meninx.backbones import Backbone
 from meninx.cohort import Cohort
 from meninx.errors import CohortError
-from meninx.matrix.advice import Advice, Quadrant, advise, find_quadrant
+from meninx.matrix.advice import (
+    SIMILARITY_BORDER,
+    SIZE_BORDER,
+    Advice,
+    Quadrant,
+    advise,
+    find_quadrant,
+)
+from meninx.matrix.references import load_references
 from meninx.matrix.similarity import Observation, Similarity, measure_similarity, observe
-from meninx.matrix.transferability import measure_logme, measure_probe
+from meninx.matrix.transferability import (
+    measure_h_score,
+    measure_logme,
+    measure_nearest_neighbours,
+    measure_probe,
+)
 
 # Similarity is a property of the images, so it is measured with one ruler whatever the
 # backbone; this one comes with the package.
 RULER = "tf_efficientnet_lite0"
-
-# Images a class above which a cohort counts as large (Marcelino 2018).
-SIZE_BORDER = 1000
-
-# Distance from ImageNet above which images count as different, nats: the geometric mean of
-# what natural photographs (0.044) and brain MRI (0.089) measure with this ruler.
-SIMILARITY_BORDER = 0.063
 
 
 @dataclass(frozen=True)
@@ -37,14 +43,31 @@ class BackboneFit:
         Log evidence, nats per image; higher is better.
     probe
         Balanced accuracy of a linear probe, leaving patients out; in [0, 1].
+    h_score
+        Regularised H-score; higher is better.
+    probe, neighbours
+        Balanced accuracy of a linear probe and of the nearest neighbours, leaving patients out;
+        in [0, 1].
+    kl
+        Distance of the images from ImageNet by this backbone's own statistics, nats; None where
+        it has no BatchNorm. Comparable within a backbone only.
     milliseconds
         To run one image through it on this machine.
+    parameters
+        How many it has, without a classifier.
+    megabytes
+        That they take as 32-bit numbers.
     """
 
     name: str
     logme: float
+    h_score: float
     probe: float
+    neighbours: float
+    kl: float | None
     milliseconds: float
+    parameters: int
+    megabytes: float
 
 
 @dataclass(frozen=True)
@@ -56,23 +79,26 @@ class SizeSimilarityMatrix:
     classes
         Class name to its number of images.
     patients
-        How many.
+        Class name to its number of patients.
     similarity
         Distance from ImageNet.
     quadrant
         The field of the matrix.
     advice
         Which strategy and cut follow.
+    trained_parameters
+        Cut of the ruler to the number of parameters that it would train.
     backbones
         How each suits the cohort, best LogME first. It uses labels, so it informs the reader
         and chooses nothing.
     """
 
     classes: dict[str, int]
-    patients: int
+    patients: dict[str, int]
     similarity: Similarity
     quadrant: Quadrant
     advice: Advice
+    trained_parameters: dict[str, int]
     backbones: tuple[BackboneFit, ...]
 
     @classmethod
@@ -95,21 +121,19 @@ class SizeSimilarityMatrix:
         CohortError
             The features of an image are not numbers.
         """
-        observations = {
-            name: observe(Backbone.load(name), cohort.images)
-            for name in dict.fromkeys([RULER, *backbones])
-        }
+        loaded = {name: Backbone.load(name) for name in dict.fromkeys([RULER, *backbones])}
+        observations = {name: observe(backbone, cohort.images) for name, backbone in loaded.items()}
         similarity = measure_similarity(observations[RULER].moments, cohort.groups, seed)
-        counts = cohort.counts()
-        is_large = len(cohort.images) / len(counts) >= SIZE_BORDER
-        quadrant = find_quadrant(is_large, similarity.kl < SIMILARITY_BORDER)
-        fits = [_measure_fit(name, observations[name], cohort) for name in backbones]
+        per_class = len(cohort.images) / len(cohort.classes)
+        parameters = _count_trained_parameters(loaded[RULER])
+        fits = [_measure_fit(loaded[name], observations[name], cohort) for name in backbones]
         return cls(
-            classes=counts,
-            patients=len(np.unique(cohort.groups)),
+            classes=cohort.counts(),
+            patients=_count_patients(cohort),
             similarity=similarity,
-            quadrant=quadrant,
-            advice=advise(quadrant, similarity.by_stage()),
+            quadrant=find_quadrant(per_class, similarity.kl),
+            advice=advise(per_class, similarity.kl, similarity.by_stage(), parameters),
+            trained_parameters=parameters,
             backbones=tuple(sorted(fits, key=lambda fit: -fit.logme)),
         )
 
@@ -123,7 +147,7 @@ class SizeSimilarityMatrix:
         similarity = self.similarity
         return {
             "images": self.images,
-            "patients": self.patients,
+            "patients": sum(self.patients.values()),
             "classes": self.classes,
             "similarity": {
                 "kl": similarity.kl,
@@ -135,29 +159,60 @@ class SizeSimilarityMatrix:
                     for layer in similarity.layers
                 ],
             },
-            "size": {"per_class": self.images / len(self.classes), "border": SIZE_BORDER},
+            "size": {
+                "per_class": self.images / len(self.classes),
+                "border": SIZE_BORDER,
+                "patients": self.patients,
+                "trained_parameters": self.trained_parameters,
+            },
             "quadrant": self.quadrant.value,
             "advice": {
                 "strategy": self.advice.strategy,
                 "cut": self.advice.cut,
+                "extra_layers": list(self.advice.extra_layers),
+                "augmentation": self.advice.augmentation,
+                "learning_rate": self.advice.learning_rate,
                 "reasons": list(self.advice.reasons),
             },
             "backbones": [vars(fit) for fit in self.backbones],
+            "references": [vars(reference) for reference in load_references()],
         }
 
 
-def _measure_fit(name: str, observation: Observation, cohort: Cohort) -> BackboneFit:
+def _measure_fit(backbone: Backbone, observation: Observation, cohort: Cohort) -> BackboneFit:
     """Score a backbone's frozen features."""
-    is_number = np.isfinite(observation.features).all(axis=1)
+    features, labels, patients = observation.features, cohort.labels, cohort.groups
+    is_number = np.isfinite(features).all(axis=1)
     if not is_number.all():
         sample = cohort.sample_names[int(is_number.argmin())]
         raise CohortError(
-            f"{name} makes features that are not numbers of image {sample}; "
+            f"{backbone.name} makes features that are not numbers of image {sample}; "
             "leave out that backbone or that image"
         )
+    moments = observation.moments
+    parameters = sum(parameter.numel() for parameter in backbone.network.parameters())
     return BackboneFit(
-        name=name,
-        logme=measure_logme(observation.features, cohort.labels),
-        probe=measure_probe(observation.features, cohort.labels, cohort.groups),
+        name=backbone.name,
+        logme=measure_logme(features, labels),
+        h_score=measure_h_score(features, labels),
+        probe=measure_probe(features, labels, patients),
+        neighbours=measure_nearest_neighbours(features, labels, patients),
+        kl=measure_similarity(moments, patients).kl if moments else None,
         milliseconds=observation.milliseconds,
+        parameters=parameters,
+        megabytes=parameters * 4 / 1e6,
     )
+
+
+def _count_patients(cohort: Cohort) -> dict[str, int]:
+    """Count each class's patients; duplicates count as one."""
+    return {
+        label: len(np.unique(cohort.groups[cohort.labels == index]))
+        for index, label in enumerate(cohort.classes)
+    }
+
+
+def _count_trained_parameters(backbone: Backbone) -> dict[str, int]:
+    """Count what each cut trains, head apart."""
+    counts = [stage.parameters for stage in backbone.stages]
+    return {cut: sum(counts[position:]) for position, cut in enumerate(backbone.cuts)}

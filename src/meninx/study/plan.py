@@ -1,7 +1,7 @@
 """The plan: which cells a study runs, and why each of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -44,6 +44,8 @@ class Cell:
         How many numbers gradient descent or the solver fits, head apart.
     reason
         Why it is in the plan, in one sentence.
+    is_advised
+        Whether it is what the matrix advises for its backbone.
     settings
         Further arguments of the classifier.
     """
@@ -56,6 +58,7 @@ class Cell:
     repeats: int
     trained_parameters: int
     reason: str
+    is_advised: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,8 +129,9 @@ class Plan:
             for name in backbones:
                 cells.append(_make_candidate(load_backbone(name), strategy, depth, repeats, advice))
         if not strategies:
+            reason = "A neighbour of the advised cut: was it right?"
             cells += [
-                _make_partial(first, neighbour, 1, "A neighbour of the advised cut: was it right?")
+                _make_partial(first, neighbour, 1, reason, advice)
                 for neighbour in _find_neighbours(advice)
             ]
         if not strategies or Strategy.SCRATCH in strategies:
@@ -160,19 +164,32 @@ def _make_candidate(
     is_advised = strategy == advice.strategy
     if strategy is Strategy.PARTIAL:
         reason = "The matrix advises this." if is_advised else "Asked for, at the last stages."
-        return _make_partial(backbone, depth, repeats, reason)
+        cell = _make_partial(backbone, depth, repeats, reason, advice)
+        return replace(cell, is_advised=is_advised)
     if is_advised:
         reason = "The matrix advises this."
     elif strategy is Strategy.FROZEN:
         reason = "The cheapest transfer, which every other must beat."
     else:
         reason = "Asked for."
-    trained = 0 if strategy is Strategy.FROZEN else _count_trained(backbone, "stem")
-    name = f"{backbone.name}-{strategy}"
-    return Cell(name, backbone.name, strategy, None, Role.CANDIDATE, repeats, trained, reason)
+    is_frozen = strategy is Strategy.FROZEN
+    return Cell(
+        name=f"{backbone.name}-{strategy}",
+        backbone=backbone.name,
+        strategy=strategy,
+        cut=None,
+        role=Role.CANDIDATE,
+        repeats=repeats,
+        trained_parameters=0 if is_frozen else _count_trained(backbone, "stem"),
+        reason=reason,
+        is_advised=is_advised,
+        settings=_choose_settings(strategy, advice),
+    )
 
 
-def _make_partial(backbone: Backbone, depth: int, repeats: int, reason: str) -> Cell:
+def _make_partial(
+    backbone: Backbone, depth: int, repeats: int, reason: str, advice: Advice
+) -> Cell:
     """Make the cell that trains the last stages, as many as depth says (never the stem)."""
     stages = [stage.name for stage in backbone.stages]
     cut = stages[max(len(stages) - depth, 1)]
@@ -185,7 +202,19 @@ def _make_partial(backbone: Backbone, depth: int, repeats: int, reason: str) -> 
         repeats=repeats,
         trained_parameters=_count_trained(backbone, cut),
         reason=reason,
+        settings=_choose_settings(Strategy.PARTIAL, advice),
     )
+
+
+def _choose_settings(strategy: Strategy, advice: Advice) -> dict[str, Any]:
+    """Turn the advice into arguments of the classifier."""
+    settings: dict[str, Any] = {"augmentation": advice.augmentation}
+    # The frozen base keeps its linear head: it is the simplest transfer, to compare with.
+    if strategy is not Strategy.FROZEN:
+        settings["extra_layers"] = list(advice.extra_layers)
+        if advice.learning_rate is not None:
+            settings["learning_rate"] = advice.learning_rate
+    return settings
 
 
 def _make_scratch(backbone: Backbone) -> Cell:

@@ -114,7 +114,7 @@ class Study:
 
         verdict = Verdict.reach(results, self.seed)
         folder.write_csv("scores.csv", verdict.scores_table())
-        folder.write_json("evaluation.json", verdict.as_dict(self.seed))
+        folder.write_json("evaluation.json", verdict.as_dict(matrix, self.seed))
 
         chosen = verdict.chosen
         tasks = [Task(chosen.cell, split, self.seed) for split in splits if split.repeat == 0]
@@ -159,23 +159,13 @@ class Study:
                 table, record = earlier
                 results[cell.name] = CellResult(cell, self._order(table), record["seconds"])
         with _show_progress() as progress:
-            self._compute_activations(missing, workers, progress)
+            bar = progress.add_task("activations", total=1)
+            for done in fill_activations(missing, self.cohort.images, workers):
+                progress.update(bar, completed=done)
             for cell, table, seconds in self._run_tasks(missing, splits, workers, progress):
                 folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
                 results[cell.name] = CellResult(cell, self._order(table), seconds)
         return {cell.name: results[cell.name] for cell in plan.cells}
-
-    def _compute_activations(
-        self, cells: Sequence[Cell], workers: int | None, progress: Progress
-    ) -> None:
-        """Compute the prefix activations of all cells, one pass an image and backbone."""
-        cuts: dict[str, list[str]] = {}
-        for cell in cells:
-            if cell.backbone and cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
-                cuts.setdefault(cell.backbone, []).append(cell.cut or "head")
-        bar = progress.add_task("activations", total=len(cuts) * len(self.cohort.samples))
-        for _ in fill_activations(cuts, self.cohort.images, workers):
-            progress.advance(bar)
 
     def _run_tasks(
         self,

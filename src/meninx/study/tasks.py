@@ -6,7 +6,7 @@ thread: so its result is the same whoever runs it, beside whatever else.
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from meninx.evaluate import Split
 from meninx.finetune import (
     ActivationStore,
     FineTunedClassifier,
+    Strategy,
     load_backbone,
     make_histogram_classifier,
     make_majority_classifier,
@@ -118,14 +119,14 @@ def run_tasks(
 
 
 def fill_activations(
-    cuts: Mapping[str, Sequence[str]], images: np.ndarray, workers: int | None
-) -> Iterator[None]:
-    """Compute the prefix activations of images on worker processes.
+    cells: Sequence[Cell], images: np.ndarray, workers: int | None
+) -> Iterator[float]:
+    """Compute the prefix activations of all cells on worker processes, each only once.
 
     Parameters
     ----------
-    cuts
-        Backbone name to the cuts that are wanted.
+    cells
+        Those that are going to be run.
     images
         ``(n,)`` samples of a cohort.
     workers
@@ -133,17 +134,21 @@ def fill_activations(
 
     Yields
     ------
-    None
-        Once an image and backbone.
+    float
+        Which part of the work is done, in (0, 1].
     """
-    yield from _start_workers(workers)(
-        delayed(_fill_one)(name, wanted, image) for name, wanted in cuts.items() for image in images
-    )
+    needed: dict[tuple[str, float], list[str]] = {}
+    for cell in cells:
+        if cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
+            key = (cell.backbone, cell.settings["augmentation"])
+            needed.setdefault(key, []).append(cell.cut or "head")
+    work = [(*key, cuts, image) for key, cuts in needed.items() for image in images]
+    for done, _ in enumerate(_start_workers(workers)(delayed(_fill_one)(*one) for one in work)):
+        yield (done + 1) / len(work)
 
 
-def _fill_one(name: str, cuts: Sequence[str], image: Image) -> None:
-    usual = FineTunedClassifier()
-    views = make_views(usual.views, usual.augmentation)
+def _fill_one(name: str, augmentation: float, cuts: Sequence[str], image: Image) -> None:
+    views = make_views(FineTunedClassifier().views, augmentation)
     with one_thread():
         ActivationStore().fill(load_backbone(name), cuts, [image], views)
 

@@ -17,6 +17,7 @@ from meninx.evaluate import (
     evaluate,
     select_best,
 )
+from meninx.matrix import SizeSimilarityMatrix
 from meninx.study.plan import Cell, Role
 
 
@@ -83,7 +84,7 @@ class Verdict:
             ]
         )
 
-    def as_dict(self, seed: int) -> dict[str, Any]:
+    def as_dict(self, matrix: SizeSimilarityMatrix, seed: int) -> dict[str, Any]:
         """Give what ``evaluation.json`` holds."""
         chosen = self.selection.chosen
         return {
@@ -102,7 +103,28 @@ class Verdict:
                 if name != chosen
                 and (difference := compare(self.chosen.predictions, result.predictions, seed))
             ],
+            "advice": self._judge_advice(matrix, seed),
         }
+
+    def _judge_advice(self, matrix: SizeSimilarityMatrix, seed: int) -> dict[str, Any] | None:
+        """Compare what the matrix advised with the best cell; None where it was not run.
+
+        Its choice is the advised strategy and cut on the backbone with the best LogME.
+        """
+        cell = next(
+            (
+                name
+                for fit in matrix.backbones
+                for name, result in self.results.items()
+                if result.cell.backbone == fit.name and result.cell.is_advised
+            ),
+            None,
+        )
+        if cell is None:
+            return None
+        best = self.selection.chosen
+        difference = compare(self.results[cell].predictions, self.chosen.predictions, seed)
+        return {"cell": cell, "best": best, **_describe_difference(difference)}
 
     def _describe_chosen(self) -> dict[str, Any]:
         predictions, scores = self.chosen.predictions, self.scores[self.selection.chosen]
