@@ -30,7 +30,7 @@ from meninx.finetune import FineTunedClassifier
 
 # Class sizes of the flagship; a draw of n images has them in proportion.
 PROPORTIONS = np.array([16, 22, 15]) / 53
-DRAWS = {20: 6, 53: 6, 150: 4, 600: 2}
+DRAWS = {20: 4, 53: 4, 150: 2, 600: 1}
 LITE = [f"tf_efficientnet_lite{size}" for size in range(3)]
 VIEWS = 4
 
@@ -122,13 +122,17 @@ def run_candidate(cohort: Cohort, draw: Draw, candidate: Candidate) -> dict[str,
 
 
 def list_draws() -> Iterator[Draw]:
-    """List the draws, so that all sizes and sources have one before any has two."""
-    for number in range(max(DRAWS.values())):
-        for size, count in DRAWS.items():
-            for source in ("cemri", "phantom"):
-                # The phantom has the fewer draws: its images are cheap, its training is not.
-                if number < (count if source == "cemri" else max(count * 2 // 3, 1)):
-                    yield Draw(source, size, number)
+    """List the draws, the cheap ones first; the phantom has half as many."""
+    for size, count in DRAWS.items():
+        for number in range(count):
+            yield Draw("cemri", size, number)
+            if number < max(count // 2, 1):
+                yield Draw("phantom", size, number)
+
+
+def list_candidates(draw: Draw) -> list[Candidate]:
+    """List a draw's candidates: with 600 images, the deepest partial cuts take too long."""
+    return [c for c in CANDIDATES if draw.size < 600 or c.cut not in ("stage5", "stage4")]
 
 
 def run(data: Path, work: Path, workers: int) -> None:
@@ -143,7 +147,7 @@ def run(data: Path, work: Path, workers: int) -> None:
     missing = [
         (draw, candidate)
         for draw in list_draws()
-        for candidate in CANDIDATES
+        for candidate in list_candidates(draw)
         if (*asdict(draw).values(), *asdict(candidate).values()) not in done
     ]
     outcomes = Parallel(n_jobs=workers, return_as="generator")(

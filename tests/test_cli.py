@@ -68,9 +68,22 @@ def test_matrix_json_keeps_its_fields(call, disc_folder):
     } <= measured.keys()  # fmt: skip
 
 
-def test_matrix_prints_a_table(call, disc_folder):
-    code, output, _ = call("matrix", disc_folder, "--backbones", LITE0)
+def test_matrix_prints_a_table_and_draws_the_figure(call, disc_folder, tmp_path):
+    code, output, _ = call("matrix", disc_folder, "--backbones", LITE0, "-o", tmp_path / "figures")
     assert code == 0 and "quadrant" in output and "nats" in output
+    assert b"<svg" in (tmp_path / "figures" / "matrix.svg").read_bytes()
+    with Image.open(tmp_path / "figures" / "matrix.png") as picture:
+        assert min(picture.size) > 500
+
+
+def test_backbones_are_ranked_on_images(call, disc_folder):
+    code, output, _ = call("backbones", disc_folder, "--backbones", LITE0, "--json")
+    (fit,) = json.loads(output)
+    assert code == 0
+    assert {
+        "name", "logme", "h_score", "probe", "neighbours", "milliseconds", "parameters",
+        "megabytes",
+    } <= fit.keys()  # fmt: skip
 
 
 def test_backbones_lists_the_packaged_three_first(call):

@@ -770,3 +770,23 @@ def test_estimates_are_written_with_their_interval():
     words = Words.load("en")
     assert words.estimate(*Estimate(0.742, 0.61, 0.862)) == "0.74 (0.61 to 0.86)"
     assert words.estimate(*Estimate(0.742, None, None)) == "0.74"
+
+
+@pytest.mark.parametrize(
+    ("advice", "sentence"),
+    [
+        ({"cell": "a", "best": "a", "difference": 0.0, "low": 0.0, "high": 0.0}, "also the best"),
+        ({"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}, "cannot tell"),
+        ({"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}, "not the best"),
+    ],
+)
+def test_the_page_says_whether_the_advice_held(run, advice, sentence):
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    write_json(run / "evaluation.json", {**evaluation, "advice": advice})
+    page = render(run).read_text()
+    assert "Did the advice hold?" in page and sentence in page
+
+
+def test_the_page_says_nothing_of_advice_that_was_not_tried(run):
+    assert "advice" not in json.loads((run / "evaluation.json").read_text())
+    assert "Did the advice hold?" not in render(run).read_text()

@@ -10,7 +10,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -167,6 +167,9 @@ def audit(
 def matrix(
     data: Data,
     backbones: Backbones = None,
+    figures: Annotated[
+        Path, typer.Option("--figures", "-o", help="A folder for the figure (SVG and PNG).")
+    ] = Path("matrix"),
     seed: Seed = 0,
     patient_pattern: PatientPattern = None,
     slices: Slices = 1,
@@ -174,39 +177,24 @@ def matrix(
 ) -> None:
     """Place DATA on the Size-Similarity Matrix and say what follows."""
     from meninx.cohort import Cohort
+    from meninx.files import write_whole
     from meninx.matrix import SizeSimilarityMatrix
+    from meninx.report import MatrixFile, Words, draw_matrix, render_figure
     from meninx.study import DEFAULT_BACKBONES
 
     opened = Cohort.open(data, patient_pattern, slices)
     names = _split_names(backbones) or DEFAULT_BACKBONES
-    measured = SizeSimilarityMatrix.measure(opened, names, seed).as_dict()
-    similarity, advice = measured["similarity"], measured["advice"]
-    cut = f" from {advice['cut']} on" if advice["cut"] else ""
-    facts = [
-        ("images", f"{measured['images']} of {measured['patients']} patients"),
-        (
-            "images a class",
-            f"{measured['size']['per_class']:.1f} (large from {measured['size']['border']})",
-        ),
-        (
-            "distance from ImageNet",
-            f"{similarity['kl']:.3f} nats (95 % interval "
-            f"{similarity['low']:.3f} to {similarity['high']:.3f}; different from "
-            f"{similarity['threshold']})",
-        ),
-        ("quadrant", measured["quadrant"]),
-        ("advice", advice["strategy"] + cut),
-        *[("because", reason) for reason in advice["reasons"]],
-    ]
-    tables = [
-        _make_table(
-            "Size-Similarity Matrix",
-            ("what", "value"),
-            [{"what": what, "value": value} for what, value in facts],
-        ),
-        _make_fit_table(measured["backbones"]),
-    ]
-    _show(measured, tables, as_json)
+    measured = SizeSimilarityMatrix.measure(opened, names, seed)
+    content = measured.as_dict()
+    rows = [{"what": what, "value": value} for what, value in measured.describe()]
+    facts = _make_table("Size-Similarity Matrix", ("what", "value"), rows)
+    _show(content, [facts, _make_fit_table(content["backbones"])], as_json)
+    if as_json:
+        return
+    figure = draw_matrix(cast(MatrixFile, content), Words.load("en"))
+    for kind in ("svg", "png"):
+        file = write_whole(figures / f"matrix.{kind}", render_figure(figure, kind))
+        console.print(f"Figure: {file}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -353,9 +341,14 @@ def _make_fit_table(fits: list[dict[str, Any]]) -> Table:
     rows = [
         {
             "backbone": fit["name"],
-            "LogME (nats/image)": f"{fit['logme']:.3f}",
-            "linear probe": f"{fit['probe']:.3f}",
+            "LogME": f"{fit['logme']:.3f}",
+            "H-score": f"{fit['h_score']:.2f}",
+            "linear probe": f"{fit['probe']:.2f}",
+            "neighbours": f"{fit['neighbours']:.2f}",
+            "own KL": "–" if fit["kl"] is None else f"{fit['kl']:.3f}",
             "ms/image": f"{fit['milliseconds']:.0f}",
+            "parameters": f"{fit['parameters'] / 1e6:.1f} M",
+            "MB": f"{fit['megabytes']:.0f}",
         }
         for fit in fits
     ]

@@ -142,6 +142,29 @@ class SizeSimilarityMatrix:
         """How many images there are."""
         return sum(self.classes.values())
 
+    def describe(self) -> list[tuple[str, str]]:
+        """Say what was measured and what follows, as pairs of a name and a sentence."""
+        similarity = self.similarity
+        known = min(load_references(), key=lambda reference: abs(reference.kl - similarity.kl))
+        counts = ", ".join(
+            f"{label} {count} ({self.patients[label]})" for label, count in self.classes.items()
+        )
+        cut = f" from {self.advice.cut} on" if self.advice.cut else ""
+        return [
+            ("images", f"{self.images} of {sum(self.patients.values())} patients"),
+            ("images (patients)", counts),
+            ("images a class", f"{self.images / len(self.classes):.1f}; large from {SIZE_BORDER}"),
+            (
+                "distance from ImageNet",
+                f"{similarity.kl:.3f} nats (95 % interval {similarity.low:.3f} to "
+                f"{similarity.high:.3f}, n = {self.images} images); different from "
+                f"{SIMILARITY_BORDER} on; nearest known images: {known.name} ({known.kl:.3f})",
+            ),
+            ("quadrant", self.quadrant.value),
+            ("advice", f"{self.advice.strategy}{cut}"),
+            *(("because", reason) for reason in self.advice.reasons),
+        ]
+
     def as_dict(self) -> dict[str, Any]:
         """Give what ``matrix --json`` and ``matrix.json`` hold."""
         similarity = self.similarity

@@ -63,6 +63,7 @@ def make_page(
         figures={name: as_data("image/svg+xml", svg) for name, svg in figures.items()},
         answer=tell_answer(run, words),
         advice=tell_advice(run, words),
+        advice_held=tell_whether_advice_held(run, words),
         findings=[(finding, tell_affected(finding, words)) for finding in run.findings],
         pairs={
             "right": [pair for pair in pairs if pair.example["right"]],
@@ -117,6 +118,30 @@ def tell_advice(run: RunFolder, words: Words) -> str:
     if advice["cut"] and advice["strategy"] == "partial":
         return words("matrix.advice_cut", cut=advice["cut"], **values)
     return words("matrix.advice", **values)
+
+
+def tell_whether_advice_held(run: RunFolder, words: Words) -> list[str]:
+    """Compare what the matrix advised with the best cell; nothing where it was not run."""
+    advice = run.evaluation.get("advice")
+    if not advice:
+        return []
+    sizes = {"images": run.summary["images"], "patients": run.summary["patients"]}
+    note = words("advice.note", candidates=run.candidates, **sizes)
+    if advice["cell"] == advice["best"]:
+        return [words("advice.was_best", cell=advice["cell"]), note]
+    high = advice["high"]
+    is_told_apart = high is not None and high < 0
+    return [
+        words(
+            "advice.difference",
+            cell=advice["cell"],
+            best=advice["best"],
+            difference=words.number(advice["difference"], 3),
+            interval=words.between(advice["low"], advice["high"]),
+        ),
+        words("advice.did_not_hold" if is_told_apart else "advice.held"),
+        note,
+    ]
 
 
 def tell_affected(finding: AuditFinding, words: Words) -> str:

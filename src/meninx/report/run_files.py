@@ -168,6 +168,16 @@ class Comparison(TypedDict):
     high: float | None
 
 
+class AdviceHeld(TypedDict):
+    """The cell that the matrix advised, against the best one: difference in balanced accuracy."""
+
+    cell: str
+    best: str
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
 class EvaluationFile(TypedDict):
     """`evaluation.json`: every score with its interval."""
 
@@ -175,6 +185,7 @@ class EvaluationFile(TypedDict):
     chosen: ChosenCell
     selection: dict[str, float]
     comparisons: NotRequired[list[Comparison]]
+    advice: NotRequired[AdviceHeld]
 
 
 class AuditFinding(TypedDict):

@@ -103,11 +103,11 @@ class Verdict:
                 if name != chosen
                 and (difference := compare(self.chosen.predictions, result.predictions, seed))
             ],
-            "advice": self._judge_advice(matrix, seed),
+            **self._judge_advice(matrix, seed),
         }
 
-    def _judge_advice(self, matrix: SizeSimilarityMatrix, seed: int) -> dict[str, Any] | None:
-        """Compare what the matrix advised with the best cell; None where it was not run.
+    def _judge_advice(self, matrix: SizeSimilarityMatrix, seed: int) -> dict[str, Any]:
+        """Compare what the matrix advised with the best cell; nothing where it was not run.
 
         Its choice is the advised strategy and cut on the backbone with the best LogME.
         """
@@ -121,10 +121,10 @@ class Verdict:
             None,
         )
         if cell is None:
-            return None
+            return {}
         best = self.selection.chosen
         difference = compare(self.results[cell].predictions, self.chosen.predictions, seed)
-        return {"cell": cell, "best": best, **_describe_difference(difference)}
+        return {"advice": {"cell": cell, "best": best, **_describe_difference(difference)}}
 
     def _describe_chosen(self) -> dict[str, Any]:
         predictions, scores = self.chosen.predictions, self.scores[self.selection.chosen]
