@@ -18,15 +18,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from scipy.stats import spearmanr
 from sklearn.metrics import balanced_accuracy_score, log_loss
 from threadpoolctl import threadpool_limits
 
+from meninx.backbones import Backbone
 from meninx.cohort import Cohort, phantom
 from meninx.finetune import FineTunedClassifier
+from meninx.matrix.advice import advise
+from meninx.matrix.similarity import measure_similarity, observe
+from meninx.matrix.transferability import (
+    measure_h_score,
+    measure_logme,
+    measure_nearest_neighbours,
+    measure_probe,
+)
 
 # Class sizes of the flagship; a draw of n images has them in proportion.
 PROPORTIONS = np.array([16, 22, 15]) / 53
@@ -160,6 +171,130 @@ def run(data: Path, work: Path, workers: int) -> None:
             print(outcome, flush=True)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One draw with what the rules advise for it and what became of every policy.
+
+    Attributes
+    ----------
+    draw
+        Which.
+    kl
+        Distance of its training images from ImageNet, nats.
+    advised
+        Name of the advised policy.
+    outcomes
+        Policy to balanced accuracy.
+    correlations
+        Transferability score to its rank correlation with the backbones' outcomes.
+    """
+
+    draw: Draw
+    kl: float
+    advised: str
+    outcomes: dict[str, float]
+    correlations: dict[str, float]
+
+    def regret(self, policy: str) -> float:
+        """Give how much worse a policy did than the best one."""
+        return max(self.outcomes.values()) - self.outcomes[policy]
+
+
+def judge(cohort: Cohort, draw: Draw, outcomes: list[dict[str, Any]]) -> Judged:
+    """Look up what the rules advise for a draw, from its training images alone."""
+    train, _ = draw_rows(cohort, draw)
+    images, labels = cohort.images[train], cohort.labels[train]
+    patients = cohort.groups[train]
+    seen = {name: observe(Backbone.load(name), images) for name in LITE}
+    similarity = measure_similarity(seen[LITE[0]].moments, patients)
+    parameters = dict.fromkeys([*similarity.by_stage(), "head"], 0)
+    advice = advise(draw.size / 3, similarity.kl, similarity.by_stage(), parameters)
+    by_backbone = {o["backbone"]: o["balanced_accuracy"] for o in outcomes if o["views"] == 1}
+    truth = [by_backbone[name] for name in LITE]
+    scores = {
+        "LogME": [measure_logme(seen[name].features, labels) for name in LITE],
+        "H-score": [measure_h_score(seen[name].features, labels) for name in LITE],
+        "linear probe": [measure_probe(seen[name].features, labels, patients) for name in LITE],
+        "nearest neighbours": [
+            measure_nearest_neighbours(seen[name].features, labels, patients) for name in LITE
+        ],
+    }
+    return Judged(
+        draw,
+        similarity.kl,
+        advice.cut or advice.strategy,
+        {
+            o["cut"] or o["strategy"]: o["balanced_accuracy"]
+            for o in outcomes
+            if o["views"] == VIEWS
+        },
+        {name: float(spearmanr(values, truth).statistic) for name, values in scores.items()},
+    )
+
+
+def tabulate(data: Path, work: Path, out: Path) -> None:
+    """Judge every draw whose candidates are all there and write the page."""
+    outcomes = [json.loads(line) for line in (work / "outcomes.jsonl").read_text().splitlines()]
+    judged = []
+    for source in ("cemri", "phantom"):
+        cohort = open_source(source, data, work)
+        for draw in list_draws():
+            own = [
+                o
+                for o in outcomes
+                if (o["source"], o["size"], o["number"]) == (draw.source, draw.size, draw.number)
+            ]
+            if draw.source == source and len(own) >= len(list_candidates(draw)):
+                judged.append(judge(cohort, draw, own))
+    judged.sort(key=lambda j: (j.draw.size, j.draw.source, j.draw.number))
+    out.write_text(write_page(judged), encoding="utf-8")
+
+
+def write_page(judged: list[Judged]) -> str:
+    """Write docs/advice.md."""
+    policies = ["frozen", "stage7", "stage6", "full"]
+    names = {
+        "advised": "**as the matrix advises**",
+        "frozen": "always frozen",
+        "stage7": "always partial, last stage",
+        "stage6": "always partial, last two stages",
+        "full": "always full",
+    }
+    regrets = {
+        "advised": np.array([j.regret(j.advised) for j in judged]),
+        **{policy: np.array([j.regret(policy) for j in judged]) for policy in policies},
+    }
+    random = np.random.default_rng(0)
+    draws = random.integers(len(judged), size=(10_000, len(judged)))
+    rows = []
+    for policy, regret in regrets.items():
+        low, high = np.quantile(regret[draws].mean(axis=1), [0.025, 0.975])
+        rows.append(
+            f"| {names[policy]} | {100 * regret.mean():.1f} ({100 * low:.1f} to {100 * high:.1f}) "
+            f"| {100 * regret.max():.1f} | {(regret <= 0.02).sum()} of {len(judged)} |"
+        )
+    columns = ["frozen", "stage7", "stage6", "stage5", "stage4", "full"]
+    details = [
+        f"| {j.draw.source} | {j.draw.size} | {j.draw.number} | {j.kl:.3f} | {j.advised} | "
+        + " | ".join(f"{100 * j.outcomes[c]:.1f}" if c in j.outcomes else "–" for c in columns)
+        + f" | {100 * j.regret(j.advised):.1f} |"
+        for j in judged
+    ]
+    correlations = [
+        f"| {name} | {np.nanmean([j.correlations[name] for j in judged]):.2f} |"
+        for name in judged[0].correlations
+    ]
+    page = Path(__file__).with_name("advice.md.template").read_text(encoding="utf-8")
+    return page.format(
+        draws=len(judged),
+        tested=sorted({j.draw.source for j in judged}),
+        policies="\n".join(rows),
+        details="\n".join(details),
+        columns=" | ".join(columns),
+        correlations="\n".join(correlations),
+    )
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,6 +305,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.action == "run":
         run(arguments.data, arguments.work, arguments.workers)
+    else:
+        tabulate(arguments.data, arguments.work, Path(__file__).parents[1] / "docs" / "advice.md")
 
 
 if __name__ == "__main__":

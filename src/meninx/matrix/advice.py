@@ -90,7 +90,7 @@ class SizeRule:
 
 
 SIZE_RULES: tuple[SizeRule, ...] = (
-    SizeRule(SIZE_BORDER, most_stages=3, extra_layers=(), augmentation=1.0),
+    SizeRule(SIZE_BORDER, most_stages=4, extra_layers=(), augmentation=1.0),
     SizeRule(float("inf"), most_stages=4, extra_layers=(256,), augmentation=0.5),
 )
 
