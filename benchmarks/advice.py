@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from meninx.backbones import Backbone
 from meninx.cohort import Cohort, phantom
 from meninx.finetune import FineTunedClassifier
-from meninx.matrix.advice import advise
+from meninx.matrix.advice import SIMILARITY_BORDER, SIZE_RULES, advise
 from meninx.matrix.similarity import measure_similarity, observe
 from meninx.matrix.transferability import (
     measure_h_score,
@@ -287,7 +287,10 @@ def write_page(judged: list[Judged]) -> str:
     page = Path(__file__).with_name("advice.md.template").read_text(encoding="utf-8")
     return page.format(
         draws=len(judged),
-        tested=sorted({j.draw.source for j in judged}),
+        views=VIEWS,
+        border=SIMILARITY_BORDER,
+        most=SIZE_RULES[0].most_stages,
+        dashes=" | ".join("---" for _ in columns),
         policies="\n".join(rows),
         details="\n".join(details),
         columns=" | ".join(columns),

@@ -1,6 +1,7 @@
 """The command line: what others script against."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -184,3 +185,21 @@ def test_every_bad_image_is_named_before_anything_is_computed(call, tmp_path):
     code, _, error = call("study", folder, "-o", tmp_path / "run")
     assert code == 2 and "one.png" in error and "two.png" in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fault", ["one class", "one image", "constant images"])
+def test_a_matrix_of_what_is_no_cohort_ends_in_a_sentence(fault, call, tmp_path):
+    folder = write_cohort(tmp_path / "images", {"plain": 2, "striped": 2})
+    if fault == "one class":
+        shutil.rmtree(folder / "striped")
+    elif fault == "one image":
+        shutil.rmtree(folder / "striped")
+        next((folder / "plain").glob("*.png")).unlink()
+    else:
+        for file in folder.glob("*/*.png"):
+            Image.new("L", (64, 64), 128).save(file)
+    code, output, error = call("matrix", folder, "-o", tmp_path / "figures")
+    assert code == 2 and not output and not (tmp_path / "figures").exists()
+    (line,) = error.strip().splitlines()
+    assert line.startswith("meninx: ")
+    assert {"one class": "class", "one image": "class", "constant images": "same"}[fault] in line

@@ -14,6 +14,10 @@ from meninx.matrix import Advice
 # smaller images.
 SCRATCH_SETTINGS = {"image_size": 112, "epochs": 20}
 
+# Gradient descent on a laptop takes its time: the first backbone gets all repeats, the others
+# at most so many. More repeats make a score steadier, not higher.
+REPEATS_OF_OTHERS = 2
+
 
 class Role(StrEnum):
     """Why a cell is run."""
@@ -93,9 +97,10 @@ class Plan:
     ) -> Self:
         """Turn the matrix's advice into cells.
 
-        Every backbone is tried with the frozen base and with what the matrix advises. The first
-        backbone also with the cuts next to the advised one, once, to see whether the advice
-        held, and from scratch, once, to see what pretraining is worth.
+        Every backbone is tried with the frozen base and with what the matrix advises (where that
+        needs gradient descent, all but the first in at most two repeats). The first backbone
+        also with the cuts next to the advised one, once, to see whether the advice held, and
+        from scratch, once, to see what pretraining is worth.
 
         Parameters
         ----------
@@ -127,7 +132,9 @@ class Plan:
         cells = [*_make_simple_baselines(repeats)]
         for strategy in wanted:
             for name in backbones:
-                cells.append(_make_candidate(load_backbone(name), strategy, depth, repeats, advice))
+                is_costly = strategy is not Strategy.FROZEN and name != backbones[0]
+                own = min(repeats, REPEATS_OF_OTHERS) if is_costly else repeats
+                cells.append(_make_candidate(load_backbone(name), strategy, depth, own, advice))
         if not strategies:
             reason = "A neighbour of the advised cut: was it right?"
             cells += [
