@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from meninx.backbones import Backbone
 from meninx.cohort import Cohort, phantom
 from meninx.finetune import FineTunedClassifier
-from meninx.matrix.advice import SIMILARITY_BORDER, SIZE_RULES, advise
+from meninx.matrix.advice import SIZE_RULES, Borders, advise
 from meninx.matrix.similarity import measure_similarity, observe
 from meninx.matrix.transferability import (
     measure_h_score,
@@ -208,7 +208,7 @@ def judge(cohort: Cohort, draw: Draw, outcomes: list[dict[str, Any]]) -> Judged:
     seen = {name: observe(Backbone.load(name), images) for name in LITE}
     similarity = measure_similarity(seen[LITE[0]].moments, patients)
     parameters = dict.fromkeys([*similarity.by_stage(), "head"], 0)
-    advice = advise(draw.size / 3, similarity.kl, similarity.by_stage(), parameters)
+    advice = advise(draw.size / 3, similarity.kl, similarity.by_stage(), parameters, Borders())
     by_backbone = {o["backbone"]: o["balanced_accuracy"] for o in outcomes if o["views"] == 1}
     truth = [by_backbone[name] for name in LITE]
     scores = {
@@ -288,7 +288,7 @@ def write_page(judged: list[Judged]) -> str:
     return page.format(
         draws=len(judged),
         views=VIEWS,
-        border=SIMILARITY_BORDER,
+        border=Borders().similarity,
         most=SIZE_RULES[0].most_stages,
         dashes=" | ".join("---" for _ in columns),
         policies="\n".join(rows),

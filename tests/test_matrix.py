@@ -8,10 +8,10 @@ from meninx.cohort import read_image
 from meninx.errors import CohortError
 from meninx.matrix import SizeSimilarityMatrix
 from meninx.matrix.advice import (
-    SIMILARITY_BORDER,
+    Borders,
     Quadrant,
     advise,
-    count_departing_stages,
+    count_stages_to_train,
     find_quadrant,
 )
 from meninx.matrix.references import load_references
@@ -76,7 +76,7 @@ def test_photographs_are_nearer_than_mri_and_mri_is_nearer_than_noise(ruler, rea
     photos = [read_image(path) for path in sorted((SHARED_DATA / "photos").glob("*.jpg"))[:12]]
     scans = [read_image(path) for path in sorted(real_mri.glob("*/*.jpg"))[::4]]
     near, middle, far = (measure(ruler, images).kl for images in (photos, scans, make_noise(6)))
-    assert near < SIMILARITY_BORDER < middle < far
+    assert near < Borders().similarity < middle < far
 
 
 def test_few_images_of_a_source_agree_with_many(ruler, real_mri):
@@ -103,7 +103,7 @@ PARAMETERS = {name: 1_000_000 for name in BY_STAGE}
 
 
 def give_advice(images_per_class, kl, by_stage=BY_STAGE):
-    return advise(images_per_class, kl, by_stage, PARAMETERS)
+    return advise(images_per_class, kl, by_stage, PARAMETERS, Borders())
 
 
 @pytest.mark.parametrize(
@@ -117,26 +117,30 @@ def give_advice(images_per_class, kl, by_stage=BY_STAGE):
 )
 def test_each_quadrant_has_its_strategy(images_per_class, kl, quadrant, strategy):
     advice = give_advice(images_per_class, kl)
-    assert find_quadrant(images_per_class, kl) == Quadrant(quadrant)
+    assert find_quadrant(images_per_class, kl, Borders()) == Quadrant(quadrant)
     assert advice.strategy == strategy
     assert (advice.cut is not None) == (advice.trained_stages > 0) == (strategy == "partial")
     assert (advice.learning_rate is None) == (strategy == "frozen")
 
 
-def test_training_starts_where_the_images_depart_from_imagenet():
+def test_the_borders_can_be_moved():
+    assert find_quadrant(20, 0.2, Borders(size=10, similarity=0.5)) == Quadrant.Q2
+    assert find_quadrant(20, 0.02, Borders(similarity=0.01)) == Quadrant.Q3
+
+
+def test_training_starts_behind_the_stage_that_agrees_best_with_imagenet():
     assert give_advice(20, 0.2).cut == "stage4"
-    early = {**BY_STAGE, "stage4": 0.01}
-    assert give_advice(20, 0.2, early).cut == "stage5"
+    assert give_advice(20, 0.2, {**BY_STAGE, "stage4": 0.01}).cut == "stage5"
 
 
-def test_the_last_stage_is_trained_even_where_nothing_departs():
-    assert give_advice(20, 0.2, dict.fromkeys(BY_STAGE, 0.001)).cut == "stage5"
+def test_the_last_stage_is_trained_even_where_it_agrees_best():
+    assert give_advice(20, 0.2, {**BY_STAGE, "stage5": 0.001}).cut == "stage5"
 
 
 def test_never_more_stages_are_trained_than_the_size_allows():
-    everywhere = dict.fromkeys(BY_STAGE, 1.0)
-    assert count_departing_stages(everywhere, most=2) == 2
-    assert give_advice(20, 0.2, everywhere).trained_stages <= 4
+    early = {**BY_STAGE, "stem": 0.001}
+    assert count_stages_to_train(early, most=2) == 2
+    assert give_advice(20, 0.2, early).trained_stages == 4
 
 
 def test_every_part_of_the_advice_has_its_reason_in_one_sentence():
@@ -164,7 +168,7 @@ def test_near_the_border_the_advice_is_softer():
 
 def test_references_span_the_axis_in_order():
     kl = {reference.name: reference.kl for reference in load_references()}
-    assert kl["photographs"] < SIMILARITY_BORDER < kl["brain MRI, contrast"] < kl["white noise"]
+    assert kl["photographs"] < Borders().similarity < kl["brain MRI, contrast"] < kl["white noise"]
     assert all(reference.images > 0 and reference.source for reference in load_references())
 
 

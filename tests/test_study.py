@@ -64,17 +64,24 @@ def advise(strategy, trained_stages=0):
 
 
 def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
-    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"), repeats=5)
+    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"))
     assert {cell.name: cell.repeats for cell in plan.cells} == {
         "majority": 5,
         "histogram": 5,
         f"{LITE0}-frozen": 5,
         "tf_efficientnet_lite1-frozen": 5,
-        f"{LITE0}-partial-stage7": 5,
-        "tf_efficientnet_lite1-partial-stage7": 2,
+        f"{LITE0}-partial-stage7": 3,
+        "tf_efficientnet_lite1-partial-stage7": 1,
         f"{LITE0}-partial-stage6": 1,
         f"{LITE0}-scratch": 1,
     }
+
+
+def test_repeats_that_are_asked_for_are_those_of_every_candidate():
+    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"), repeats=4)
+    repeats = {cell.name: cell.repeats for cell in plan.candidates}
+    neighbour = repeats.pop(f"{LITE0}-partial-stage6")
+    assert set(repeats.values()) == {4} and neighbour == 1
 
 
 @pytest.mark.parametrize(
@@ -317,6 +324,22 @@ def test_synthetic_images_are_marked_in_every_output(tmp_path):
     assert json.loads((tmp_path / "run/summary.json").read_text())["synthetic"] is True
     assert json.loads((tmp_path / "run/bundle/bundle.json").read_text())["synthetic"] is True
     assert "synthetic" in (tmp_path / "run/report.html").read_text().lower()
+
+
+def test_folds_of_the_manifest_are_used_once_and_the_plan_says_so(tmp_path):
+    folder = write_cohort(tmp_path / "folded", {"plain": 4, "striped": 4})
+    rows = [
+        f"{file.relative_to(folder)},{file.parent.name},{number % 2 + 1}"
+        for number, file in enumerate(sorted(folder.glob("*/*.png")))
+    ]
+    (folder / "manifest.csv").write_text("\n".join(["image,label,fold", *rows]))
+    cohort = Cohort.open(folder)
+    Study(cohort, (LITE0,), strategies=(Strategy.FROZEN,)).run(tmp_path / "run")
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())["cells"]
+    assert all((cell["folds"], cell["repeats"]) == (2, 1) for cell in plan)
+    table = pd.read_parquet(tmp_path / "run" / "cells" / f"{LITE0}-frozen" / "oof.parquet")
+    fold_of = dict(zip(cohort.sample_names, cohort.folds, strict=True))
+    assert (table["sample"].map(fold_of) == table["fold"] + 1).all() and len(table) == 8
 
 
 # Did the advice hold?

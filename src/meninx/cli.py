@@ -43,6 +43,12 @@ Backbones = Annotated[
     str | None, typer.Option(help="Names, separated by commas; by default the packaged three.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+SizeBorder = Annotated[
+    float, typer.Option(min=1, help="Images a class from which a cohort counts as large.")
+]
+SimilarityBorder = Annotated[
+    float, typer.Option(min=0, help="Nats from ImageNet from which images count as different.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 
 
@@ -63,11 +69,16 @@ def study(
         typer.Option(help="Of frozen, partial, full, scratch; by default what the matrix advises."),
     ] = None,
     folds: Annotated[int, typer.Option(min=2)] = 5,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of every cell; by default 5, fewer for those that take long."),
+    ] = None,
     seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; changes the time, never the result.")
     ] = None,
+    size_border: SizeBorder = 1000,
+    similarity_border: SimilarityBorder = 0.063,
     patient_pattern: PatientPattern = None,
     slices: Slices = 1,
     dry_run: Annotated[
@@ -81,6 +92,7 @@ def study(
 ) -> None:
     """Find the best model that DATA allows, and how good it really is."""
     from meninx.cohort import Cohort
+    from meninx.matrix import Borders
     from meninx.study import DEFAULT_BACKBONES, Study
 
     cohort = Cohort.open(data, patient_pattern, slices)
@@ -93,6 +105,7 @@ def study(
         folds=folds,
         repeats=repeats,
         seed=seed,
+        borders=Borders(size_border, similarity_border),
     )
     if dry_run:
         plan = question.plan().as_dict()
@@ -170,6 +183,8 @@ def matrix(
     figures: Annotated[
         Path, typer.Option("--figures", "-o", help="A folder for the figure (SVG and PNG).")
     ] = Path("matrix"),
+    size_border: SizeBorder = 1000,
+    similarity_border: SimilarityBorder = 0.063,
     seed: Seed = 0,
     patient_pattern: PatientPattern = None,
     slices: Slices = 1,
@@ -178,13 +193,15 @@ def matrix(
     """Place DATA on the Size-Similarity Matrix and say what follows."""
     from meninx.cohort import Cohort
     from meninx.files import write_whole
-    from meninx.matrix import SizeSimilarityMatrix
+    from meninx.matrix import Borders, SizeSimilarityMatrix
     from meninx.report import MatrixFile, Words, draw_matrix, render_figure
     from meninx.study import DEFAULT_BACKBONES
 
     opened = Cohort.open(data, patient_pattern, slices)
     names = _split_names(backbones) or DEFAULT_BACKBONES
-    measured = SizeSimilarityMatrix.measure(opened, names, seed)
+    measured = SizeSimilarityMatrix.measure(
+        opened, names, seed, Borders(size_border, similarity_border)
+    )
     content = measured.as_dict()
     rows = [{"what": what, "value": value} for what, value in measured.describe()]
     facts = _make_table("Size-Similarity Matrix", ("what", "value"), rows)
@@ -342,21 +359,28 @@ def _make_fit_table(fits: list[dict[str, Any]]) -> Table:
         {
             "backbone": fit["name"],
             "LogME": f"{fit['logme']:.3f}",
-            "H-score": f"{fit['h_score']:.2f}",
-            "linear probe": f"{fit['probe']:.2f}",
-            "neighbours": f"{fit['neighbours']:.2f}",
-            "own KL": "–" if fit["kl"] is None else f"{fit['kl']:.3f}",
-            "ms/image": f"{fit['milliseconds']:.0f}",
-            "parameters": f"{fit['parameters'] / 1e6:.1f} M",
+            "H": f"{fit['h_score']:.2f}",
+            "probe": f"{fit['probe']:.2f}",
+            "k-NN": f"{fit['neighbours']:.2f}",
+            "KL": "–" if fit["kl"] is None else f"{fit['kl']:.3f}",
+            "ms": f"{fit['milliseconds']:.0f}",
+            "10⁶": f"{fit['parameters'] / 1e6:.1f}",
             "MB": f"{fit['megabytes']:.0f}",
         }
         for fit in fits
     ]
-    return _make_table("Backbones, best LogME first", tuple(rows[0]), rows)
+    table = _make_table("Backbones, best LogME first", tuple(rows[0]), rows)
+    table.caption = (
+        "LogME: nats an image; H: H-score; probe, k-NN: balanced accuracy on frozen features; "
+        "KL: nats from ImageNet by its own statistics; ms: an image; 10⁶: parameters"
+    )
+    return table
 
 
 def _make_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for position, column in enumerate(columns):
+        table.add_column(column, no_wrap=position == 0, overflow="fold")
     for row in rows:
         table.add_row(*(str(row[column]) for column in columns))
     return table

@@ -5,7 +5,7 @@ far the images are from ImageNet, the quadrant they are in, the strategy and cut
 advises with its reasons, and how well each backbone's frozen features suit the classes.
 """
 
-from meninx.matrix.advice import Advice
+from meninx.matrix.advice import Advice, Borders
 from meninx.matrix.matrix import RULER, SizeSimilarityMatrix
 
-__all__ = ["RULER", "Advice", "SizeSimilarityMatrix"]
+__all__ = ["RULER", "Advice", "Borders", "SizeSimilarityMatrix"]

@@ -9,14 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-# Images a class above which a cohort counts as large (Marcelino 2018). Near it, within a factor
-# of two, the advice says that the next quadrant is worth a try.
-SIZE_BORDER = 1000
+# Within this factor of the size border the advice says that the next quadrant is worth a try.
 NEAR_BORDER = 2.0
 
-# Distance from ImageNet above which images count as different, nats: the geometric mean of what
-# photographs (0.044) and brain MRI (0.089) measure with the ruler; see references.csv.
-SIMILARITY_BORDER = 0.063
+
+@dataclass(frozen=True)
+class Borders:
+    """Where the matrix divides.
+
+    Attributes
+    ----------
+    size
+        Images a class from which a cohort counts as large; the usual 1,000 (Marcelino 2018).
+    similarity
+        Distance from ImageNet from which images count as different, nats. The default is the
+        geometric mean of what photographs (0.044) and brain MRI (0.089) measure with the ruler:
+        see references.csv, where everything else lies to one side or the other.
+    """
+
+    size: float = 1000
+    similarity: float = 0.063
 
 
 class Quadrant(StrEnum):
@@ -73,8 +85,8 @@ class SizeRule:
 
     Attributes
     ----------
-    images_per_class
-        The rule holds up to so many.
+    is_large
+        Whether the rule is for cohorts beyond the size border or before it.
     most_stages
         How many of the last stages may be trained under ``partial``.
     extra_layers
@@ -83,15 +95,15 @@ class SizeRule:
         How far views depart from the image; 1 is the usual.
     """
 
-    images_per_class: float
+    is_large: bool
     most_stages: int
     extra_layers: tuple[int, ...]
     augmentation: float
 
 
 SIZE_RULES: tuple[SizeRule, ...] = (
-    SizeRule(SIZE_BORDER, most_stages=4, extra_layers=(), augmentation=1.0),
-    SizeRule(float("inf"), most_stages=4, extra_layers=(256,), augmentation=0.5),
+    SizeRule(is_large=False, most_stages=4, extra_layers=(), augmentation=1.0),
+    SizeRule(is_large=True, most_stages=4, extra_layers=(256,), augmentation=0.5),
 )
 
 # Peak learning rate of each strategy that trains by gradient descent.
@@ -130,11 +142,11 @@ class Advice:
     reasons: tuple[str, ...]
 
 
-def find_quadrant(images_per_class: float, kl: float) -> Quadrant:
+def find_quadrant(images_per_class: float, kl: float, borders: Borders) -> Quadrant:
     """Place a cohort on the matrix."""
-    if images_per_class >= SIZE_BORDER:
-        return Quadrant.Q1 if kl >= SIMILARITY_BORDER else Quadrant.Q2
-    return Quadrant.Q3 if kl >= SIMILARITY_BORDER else Quadrant.Q4
+    if images_per_class >= borders.size:
+        return Quadrant.Q1 if kl >= borders.similarity else Quadrant.Q2
+    return Quadrant.Q3 if kl >= borders.similarity else Quadrant.Q4
 
 
 def advise(
@@ -142,6 +154,7 @@ def advise(
     kl: float,
     by_stage: Mapping[str, float],
     parameters: Mapping[str, int],
+    borders: Borders,
 ) -> Advice:
     """Apply the rules.
 
@@ -155,18 +168,21 @@ def advise(
         The ruler's stages in order, the stem first, each with its distance, nats.
     parameters
         Cut to the number of parameters that it trains.
+    borders
+        Where the matrix divides.
     """
-    quadrant = find_quadrant(images_per_class, kl)
+    quadrant = find_quadrant(images_per_class, kl, borders)
     strategy = RULES[quadrant].strategy
-    size_rule = next(rule for rule in SIZE_RULES if images_per_class < rule.images_per_class)
+    is_large = images_per_class >= borders.size
+    size_rule = next(rule for rule in SIZE_RULES if rule.is_large == is_large)
     trained = 0
     if strategy == "partial":
-        trained = count_departing_stages(by_stage, size_rule.most_stages)
+        trained = count_stages_to_train(by_stage, size_rule.most_stages)
     cut = list(by_stage)[-trained] if trained else None
     rate = LEARNING_RATES.get(strategy)
     reasons = [
-        _say_size(images_per_class),
-        _say_similarity(kl),
+        _say_size(images_per_class, borders),
+        _say_similarity(kl, borders),
         RULES[quadrant].reason,
         *([] if cut is None else [_say_cut(cut, trained, by_stage, parameters[cut])]),
         _say_extra_layers(size_rule),
@@ -184,12 +200,12 @@ def advise(
     )
 
 
-def count_departing_stages(by_stage: Mapping[str, float], most: int) -> int:
-    """Count the last stages in which the images depart from ImageNet.
+def count_stages_to_train(by_stage: Mapping[str, float], most: int) -> int:
+    """Count the stages behind the one that agrees best with ImageNet.
 
-    Training starts at the first of them and goes to the end, because what follows a changed
-    stage must change with it. The first stages may depart too (an MRI has no colours), but what
-    comes after them agrees again, so they are kept.
+    What a network sees of new images departs from ImageNet at its entrance (an MRI has no
+    colours), comes to agree with it in the middle, where edges and shapes are, and departs again
+    towards the end, where objects were. The end is retrained; the rest is kept.
 
     Parameters
     ----------
@@ -203,38 +219,33 @@ def count_departing_stages(by_stage: Mapping[str, float], most: int) -> int:
     int
         At least 1.
     """
-    count = 0
-    for distance in reversed([*by_stage.values()]):
-        if distance < SIMILARITY_BORDER or count == most:
-            break
-        count += 1
-    return max(count, 1)
+    distances = list(by_stage.values())
+    behind_best = len(distances) - 1 - distances.index(min(distances))
+    return min(max(behind_best, 1), most)
 
 
-def _say_size(images_per_class: float) -> str:
-    size = "many" if images_per_class >= SIZE_BORDER else "few"
-    sentence = f"{images_per_class:.0f} images a class are {size} (the border is {SIZE_BORDER:,})"
-    if SIZE_BORDER / NEAR_BORDER <= images_per_class < SIZE_BORDER * NEAR_BORDER:
+def _say_size(images_per_class: float, borders: Borders) -> str:
+    size = "many" if images_per_class >= borders.size else "few"
+    sentence = f"{images_per_class:.0f} images a class are {size} (the border is {borders.size:,})"
+    if borders.size / NEAR_BORDER <= images_per_class < borders.size * NEAR_BORDER:
         return f"{sentence}, but near the border: try what is advised on its other side too."
     return f"{sentence}."
 
 
-def _say_similarity(kl: float) -> str:
-    likeness = "unlike" if kl >= SIMILARITY_BORDER else "like"
+def _say_similarity(kl: float, borders: Borders) -> str:
+    likeness = "unlike" if kl >= borders.similarity else "like"
     return (
         f"They are {likeness} photographs: {kl:.3f} nats from ImageNet, with the border at "
-        f"{SIMILARITY_BORDER}."
+        f"{borders.similarity}."
     )
 
 
 def _say_cut(cut: str, trained: int, by_stage: Mapping[str, float], parameters: int) -> str:
-    distances = list(by_stage.values())
-    departing = sum(distances[-trained:]) / trained
-    kept = distances[1:-trained]
+    kept, last = list(by_stage)[-trained - 1], list(by_stage)[-1]
     return (
-        f"Training starts at {cut} ({parameters / 1e6:.1f} million parameters): there the images "
-        f"are {departing:.2f} nats from ImageNet, in the frozen stages behind the stem "
-        f"{sum(kept) / len(kept):.2f}."
+        f"Training starts at {cut} ({parameters / 1e6:.1f} million parameters): {kept} before it "
+        f"is {by_stage[kept]:.2f} nats from ImageNet and is kept, towards {last} the images "
+        f"depart to {by_stage[last]:.2f} nats."
     )
 
 

@@ -10,9 +10,8 @@ from meninx.backbones import Backbone
 from meninx.cohort import Cohort
 from meninx.errors import CohortError
 from meninx.matrix.advice import (
-    SIMILARITY_BORDER,
-    SIZE_BORDER,
     Advice,
+    Borders,
     Quadrant,
     advise,
     find_quadrant,
@@ -82,6 +81,8 @@ class SizeSimilarityMatrix:
         Class name to its number of patients.
     similarity
         Distance from ImageNet.
+    borders
+        Where the matrix divides.
     quadrant
         The field of the matrix.
     advice
@@ -96,13 +97,20 @@ class SizeSimilarityMatrix:
     classes: dict[str, int]
     patients: dict[str, int]
     similarity: Similarity
+    borders: Borders
     quadrant: Quadrant
     advice: Advice
     trained_parameters: dict[str, int]
     backbones: tuple[BackboneFit, ...]
 
     @classmethod
-    def measure(cls, cohort: Cohort, backbones: Sequence[str] = (RULER,), seed: int = 0) -> Self:
+    def measure(
+        cls,
+        cohort: Cohort,
+        backbones: Sequence[str] = (RULER,),
+        seed: int = 0,
+        borders: Borders = Borders(),  # noqa: B008 (frozen, so sharing it is safe)
+    ) -> Self:
         """Measure a cohort.
 
         Parameters
@@ -113,6 +121,8 @@ class SizeSimilarityMatrix:
             Names of those to compare on it.
         seed
             Of the bootstrap over patients.
+        borders
+            Where the matrix divides.
 
         Raises
         ------
@@ -131,8 +141,9 @@ class SizeSimilarityMatrix:
             classes=cohort.counts(),
             patients=_count_patients(cohort),
             similarity=similarity,
-            quadrant=find_quadrant(per_class, similarity.kl),
-            advice=advise(per_class, similarity.kl, similarity.by_stage(), parameters),
+            borders=borders,
+            quadrant=find_quadrant(per_class, similarity.kl, borders),
+            advice=advise(per_class, similarity.kl, similarity.by_stage(), parameters, borders),
             trained_parameters=parameters,
             backbones=tuple(sorted(fits, key=lambda fit: -fit.logme)),
         )
@@ -153,12 +164,16 @@ class SizeSimilarityMatrix:
         return [
             ("images", f"{self.images} of {sum(self.patients.values())} patients"),
             ("images (patients)", counts),
-            ("images a class", f"{self.images / len(self.classes):.1f}; large from {SIZE_BORDER}"),
+            (
+                "images a class",
+                f"{self.images / len(self.classes):.1f}; large from {self.borders.size:g}",
+            ),
             (
                 "distance from ImageNet",
                 f"{similarity.kl:.3f} nats (95 % interval {similarity.low:.3f} to "
                 f"{similarity.high:.3f}, n = {self.images} images); different from "
-                f"{SIMILARITY_BORDER} on; nearest known images: {known.name} ({known.kl:.3f})",
+                f"{self.borders.similarity:g} on; nearest known images: {known.name} "
+                f"({known.kl:.3f})",
             ),
             ("quadrant", self.quadrant.value),
             ("advice", f"{self.advice.strategy}{cut}"),
@@ -176,7 +191,7 @@ class SizeSimilarityMatrix:
                 "kl": similarity.kl,
                 "low": similarity.low,
                 "high": similarity.high,
-                "threshold": SIMILARITY_BORDER,
+                "threshold": self.borders.similarity,
                 "layers": [
                     {"name": layer.name, "stage": layer.stage, "kl": layer.kl}
                     for layer in similarity.layers
@@ -184,7 +199,7 @@ class SizeSimilarityMatrix:
             },
             "size": {
                 "per_class": self.images / len(self.classes),
-                "border": SIZE_BORDER,
+                "border": self.borders.size,
                 "patients": self.patients,
                 "trained_parameters": self.trained_parameters,
             },

@@ -14,9 +14,11 @@ from meninx.matrix import Advice
 # smaller images.
 SCRATCH_SETTINGS = {"image_size": 112, "epochs": 20}
 
-# Gradient descent on a laptop takes its time: the first backbone gets all repeats, the others
-# at most so many. More repeats make a score steadier, not higher.
-REPEATS_OF_OTHERS = 2
+# How often the folds are gone through where nobody says: more repeats make a score steadier, not
+# higher, and gradient descent on a laptop takes its time.
+USUAL_REPEATS = 5
+USUAL_REPEATS_TRAINED = 3
+USUAL_REPEATS_TRAINED_OTHERS = 1
 
 
 class Role(StrEnum):
@@ -93,14 +95,13 @@ class Plan:
         backbones: Sequence[str],
         strategies: Sequence[Strategy] = (),
         folds: int = 5,
-        repeats: int = 5,
+        repeats: int | None = None,
     ) -> Self:
         """Turn the matrix's advice into cells.
 
-        Every backbone is tried with the frozen base and with what the matrix advises (where that
-        needs gradient descent, all but the first in at most two repeats). The first backbone
-        also with the cuts next to the advised one, once, to see whether the advice held, and
-        from scratch, once, to see what pretraining is worth.
+        Every backbone is tried with the frozen base and with what the matrix advises. The first
+        backbone also with the cuts next to the advised one, once, to see whether the advice
+        held, and from scratch, once, to see what pretraining is worth.
 
         Parameters
         ----------
@@ -113,7 +114,8 @@ class Plan:
         folds
             In each repeat.
         repeats
-            Of the candidates.
+            Of every candidate but the neighbours; by default 5 where no gradient descent is
+            needed, 3 with it for the first backbone and 1 for the others.
 
         Raises
         ------
@@ -129,11 +131,10 @@ class Plan:
             if strategy is not Strategy.SCRATCH
         ]
         first = load_backbone(backbones[0])
-        cells = [*_make_simple_baselines(repeats)]
+        cells = [*_make_simple_baselines(repeats or USUAL_REPEATS)]
         for strategy in wanted:
             for name in backbones:
-                is_costly = strategy is not Strategy.FROZEN and name != backbones[0]
-                own = min(repeats, REPEATS_OF_OTHERS) if is_costly else repeats
+                own = repeats or _find_usual_repeats(strategy, name == backbones[0])
                 cells.append(_make_candidate(load_backbone(name), strategy, depth, own, advice))
         if not strategies:
             reason = "A neighbour of the advised cut: was it right?"
@@ -153,6 +154,12 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Give what ``plan.json`` holds."""
         return {"cells": [{**cell.as_dict(), "folds": self.folds} for cell in self.cells]}
+
+
+def _find_usual_repeats(strategy: Strategy, is_first: bool) -> int:
+    if strategy is Strategy.FROZEN:
+        return USUAL_REPEATS
+    return USUAL_REPEATS_TRAINED if is_first else USUAL_REPEATS_TRAINED_OTHERS
 
 
 def _make_simple_baselines(repeats: int) -> Iterator[Cell]:

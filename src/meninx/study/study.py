@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from meninx.cohort import Cohort, Finding, Severity, audit
 from meninx.errors import CohortError
 from meninx.evaluate import Estimate, Predictions, Split, calibrate, split_by_patient
 from meninx.finetune import Strategy, compute_histograms
-from meninx.matrix import SizeSimilarityMatrix
+from meninx.matrix import Borders, SizeSimilarityMatrix
 from meninx.report import render
 from meninx.study.examples import write_examples
-from meninx.study.plan import Cell, Plan
+from meninx.study.plan import USUAL_REPEATS, Cell, Plan
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, fill_activations, make_classifier, one_thread, run_tasks
 from meninx.study.verdict import CellResult, Verdict
@@ -51,18 +51,23 @@ class Study:
         Names of those to try; the first one is also the one trained from scratch.
     strategies
         Run just these, in place of what the matrix advises.
-    folds, repeats
+    folds
         Of the patient-grouped cross-validation.
+    repeats
+        Of every cell; by default as many as the plan finds usual for it, at most 5.
     seed
         Of everything random.
+    borders
+        Where the matrix divides.
     """
 
     cohort: Cohort
     backbones: tuple[str, ...] = DEFAULT_BACKBONES
     strategies: tuple[Strategy, ...] = ()
     folds: int = 5
-    repeats: int = 5
+    repeats: int | None = None
     seed: int = 0
+    borders: Borders = field(default_factory=Borders)
 
     def run(
         self, out: Path, workers: int | None = None, is_fresh: bool = False, language: str = "en"
@@ -101,13 +106,13 @@ class Study:
         folder.write_csv("cohort.csv", self.cohort.table())
         folder.write_json("audit.json", _describe_findings(findings))
 
-        matrix = SizeSimilarityMatrix.measure(self.cohort, self.backbones, self.seed)
+        matrix = SizeSimilarityMatrix.measure(self.cohort, self.backbones, self.seed, self.borders)
         folder.write_json("matrix.json", matrix.as_dict())
 
         splits = self._split()
         folds = len({split.fold for split in splits})
         repeats = len({split.repeat for split in splits})
-        plan = Plan.make(matrix.advice, self.backbones, self.strategies, folds, repeats)
+        plan = Plan.make(matrix.advice, self.backbones, self.strategies, folds, self._repeats)
         folder.write_json("plan.json", plan.as_dict())
 
         results = self._run_cells(plan, splits, folder, workers)
@@ -130,20 +135,32 @@ class Study:
 
     def plan(self) -> Plan:
         """Measure the matrix and plan, without running anything."""
-        matrix = SizeSimilarityMatrix.measure(self.cohort, self.backbones[:1], self.seed)
+        matrix = SizeSimilarityMatrix.measure(
+            self.cohort, self.backbones[:1], self.seed, self.borders
+        )
         splits = self._split()
         return Plan.make(
             matrix.advice,
             self.backbones,
             self.strategies,
             len({split.fold for split in splits}),
-            len({split.repeat for split in splits}),
+            self._repeats,
         )
+
+    @property
+    def _repeats(self) -> int | None:
+        """How often to go through the folds: once where the manifest gives them."""
+        return self.repeats if self.cohort.folds is None else 1
 
     def _split(self) -> tuple[Split, ...]:
         cohort = self.cohort
         return split_by_patient(
-            cohort.labels, cohort.groups, self.folds, self.repeats, self.seed, cohort.folds
+            cohort.labels,
+            cohort.groups,
+            self.folds,
+            self._repeats or USUAL_REPEATS,
+            self.seed,
+            cohort.folds,
         )
 
     def _run_cells(
@@ -246,8 +263,9 @@ class Study:
             "backbones": list(self.backbones),
             "strategies": [str(strategy) for strategy in self.strategies],
             "folds": self.folds,
-            "repeats": self.repeats,
+            "repeats": self.repeats or "usual",
             "seed": self.seed,
+            "borders": vars(self.borders),
             "versions": _list_versions(),
         }
 
