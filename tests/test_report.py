@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import meninx.report
-from meninx.errors import StudyError
+from meninx.errors import OutputError, StudyError
 from meninx.report import Words, draw_matrix, render, render_figure
 from meninx.report.figures.style import spread
 from meninx.report.language import LANGUAGES, format_number
@@ -360,8 +360,8 @@ def test_a_failed_write_leaves_the_old_page_whole(run, without_figures, monkeypa
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("meninx.report.rendering.os.fsync", fail)
-    with pytest.raises(StudyError, match="No space left"):
+    monkeypatch.setattr("meninx.files.os.fsync", fail)
+    with pytest.raises(OutputError, match="No space left"):
         render(run)
     assert path.read_bytes() == before["report.html"]
     assert contents(run).keys() == before.keys()

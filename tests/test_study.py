@@ -51,6 +51,15 @@ def run(named_folder, tmp_path_factory):
     return run_study(named_folder, tmp_path_factory.mktemp("run") / "run")
 
 
+def write_manifest(folder, header, rest_of_row):
+    """List a folder of classes in a manifest; the n-th image gets what follows its label."""
+    rows = [
+        f"{file.relative_to(folder)},{file.parent.name},{rest_of_row(number)}"
+        for number, file in enumerate(sorted(folder.glob("*/*.png")))
+    ]
+    (folder / "manifest.csv").write_text("\n".join([header, *rows]))
+
+
 def read_scores(run):
     return pd.read_csv(run / "scores.csv").drop(columns="seconds")
 
@@ -314,11 +323,7 @@ def test_a_copy_of_an_image_is_on_the_side_of_its_original(named_folder, tmp_pat
 
 def test_synthetic_images_are_marked_in_every_output(tmp_path):
     folder = write_cohort(tmp_path / "made", {"plain": 4, "striped": 4})
-    rows = [
-        f"{file.relative_to(folder)},{file.parent.name},{number},true"
-        for number, file in enumerate(sorted(folder.glob("*/*.png")))
-    ]
-    (folder / "manifest.csv").write_text("\n".join(["image,label,patient,synthetic", *rows]))
+    write_manifest(folder, "image,label,patient,synthetic", lambda number: f"{number},true")
     study = Study(Cohort.open(folder), (LITE0,), strategies=(Strategy.FROZEN,), folds=2, repeats=1)
     study.run(tmp_path / "run")
     assert json.loads((tmp_path / "run/summary.json").read_text())["synthetic"] is True
@@ -328,11 +333,7 @@ def test_synthetic_images_are_marked_in_every_output(tmp_path):
 
 def test_folds_of_the_manifest_are_used_once_and_the_plan_says_so(tmp_path):
     folder = write_cohort(tmp_path / "folded", {"plain": 4, "striped": 4})
-    rows = [
-        f"{file.relative_to(folder)},{file.parent.name},{number % 2 + 1}"
-        for number, file in enumerate(sorted(folder.glob("*/*.png")))
-    ]
-    (folder / "manifest.csv").write_text("\n".join(["image,label,fold", *rows]))
+    write_manifest(folder, "image,label,fold", lambda number: number % 2 + 1)
     cohort = Cohort.open(folder)
     Study(cohort, (LITE0,), strategies=(Strategy.FROZEN,)).run(tmp_path / "run")
     plan = json.loads((tmp_path / "run" / "plan.json").read_text())["cells"]

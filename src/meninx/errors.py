@@ -29,6 +29,10 @@ class LeakError(MeninxError):
     """A patient would be on both sides of a split."""
 
 
+class OutputError(MeninxError):
+    """A file cannot be written where it was asked for."""
+
+
 class StudyError(MeninxError):
     """A study cannot be planned, resumed or read."""
 

@@ -1,13 +1,11 @@
 """From a run folder to its report: read, draw, tabulate, write."""
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from meninx.errors import StudyError
+from meninx.files import write_whole
 from meninx.report.figures import (
     FORMATS,
     draw_confusion,
@@ -47,8 +45,9 @@ def render(run: Path, language: str = "en") -> Path:
     Raises
     ------
     StudyError
-        If a file of the run is missing or cannot be read, the language is unknown, or the
-        report cannot be written.
+        If a file of the run is missing or cannot be read, or the language is unknown.
+    OutputError
+        If the report cannot be written.
     """
     words = Words.load(language)
     folder = RunFolder.read(Path(run))
@@ -80,28 +79,3 @@ def draw_figures(run: RunFolder, words: Words) -> dict[str, Figure]:
         "confusion": draw_confusion(chosen["confusion"], run.classes, words),
         "roc": draw_roc(chosen["roc"], chosen["classes"], words),
     }
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under another name first, then renamed.
-
-    Raises
-    ------
-    StudyError
-        If the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StudyError(f"{path} cannot be written ({error.strerror})") from error
