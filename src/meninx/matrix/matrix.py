@@ -161,6 +161,9 @@ class SizeSimilarityMatrix:
             f"{label} {count} ({self.patients[label]})" for label, count in self.classes.items()
         )
         cut = f" from {self.advice.cut} on" if self.advice.cut else ""
+        trained = ", ".join(
+            f"{name} {count / 1e6:.2f}" for name, count in reversed(self.trained_parameters.items())
+        )
         return [
             ("images", f"{self.images} of {sum(self.patients.values())} patients"),
             ("images (patients)", counts),
@@ -168,6 +171,7 @@ class SizeSimilarityMatrix:
                 "images a class",
                 f"{self.images / len(self.classes):.1f}; large from {self.borders.size:g}",
             ),
+            ("each cut would train", f"millions of parameters: {trained}"),
             (
                 "distance from ImageNet",
                 f"{similarity.kl:.3f} nats (95 % interval {similarity.low:.3f} to "
