@@ -252,7 +252,7 @@ def tabulate(data: Path, work: Path, out: Path) -> None:
 
 def write_page(judged: list[Judged]) -> str:
     """Write docs/advice.md."""
-    policies = ["frozen", "stage7", "stage6", "full"]
+    policies = ["frozen", "stage7", "stage6", "stage4", "full"]
     if not all(policy in j.outcomes for j in judged for policy in policies):
         raise SystemExit("some draws lack an outcome; run the benchmark first")
     names = {
@@ -260,6 +260,7 @@ def write_page(judged: list[Judged]) -> str:
         "frozen": "always frozen",
         "stage7": "always partial, last stage",
         "stage6": "always partial, last two stages",
+        "stage4": "always partial, last four stages",
         "full": "always full",
     }
     regrets = {
