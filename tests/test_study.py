@@ -79,7 +79,7 @@ def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
         "histogram": 5,
         f"{LITE0}-frozen": 5,
         "tf_efficientnet_lite1-frozen": 5,
-        f"{LITE0}-partial-stage7": 3,
+        f"{LITE0}-partial-stage7": 2,
         "tf_efficientnet_lite1-partial-stage7": 1,
         f"{LITE0}-partial-stage6": 1,
         f"{LITE0}-scratch": 1,

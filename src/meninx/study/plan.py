@@ -17,7 +17,7 @@ SCRATCH_SETTINGS = {"image_size": 112, "epochs": 20}
 # How often the folds are gone through where nobody says: more repeats make a score steadier, not
 # higher, and gradient descent on a laptop takes its time.
 USUAL_REPEATS = 5
-USUAL_REPEATS_TRAINED = 3
+USUAL_REPEATS_TRAINED = 2
 USUAL_REPEATS_TRAINED_OTHERS = 1
 
 
@@ -115,7 +115,7 @@ class Plan:
             In each repeat.
         repeats
             Of every candidate but the neighbours; by default 5 where no gradient descent is
-            needed, 3 with it for the first backbone and 1 for the others.
+            needed, 2 with it for the first backbone and 1 for the others.
 
         Raises
         ------
