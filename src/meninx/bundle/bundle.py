@@ -102,6 +102,21 @@ class Prediction:
         """The class with the highest probability."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
+    def describe(self, image: str, heatmap: str | None) -> dict[str, Any]:
+        """Give one entry of ``predict --json``, for an image's name and its heatmap's address.
+
+        ``patient`` is None: a bundle knows no patients. ``out_of_distribution`` is None: it is
+        not assessed by this version.
+        """
+        return {
+            "image": image,
+            "patient": None,
+            "probabilities": self.probabilities,
+            "prediction_set": list(self.prediction_set),
+            "out_of_distribution": None,
+            "heatmap": heatmap,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
@@ -249,28 +264,17 @@ class Bundle:
         Returns
         -------
         list of dict
-            ``image``, ``patient`` (None: a bundle knows no patients), ``probabilities``,
-            ``prediction_set``, ``out_of_distribution`` (None: not assessed by this version) and
-            ``heatmap``, the picture's path or None.
+            An entry an image; see :meth:`Prediction.describe`.
         """
+        pictures = [as_pixels(path) for path in images]
         answers = []
-        for path, prediction in zip(images, self.predict(images), strict=True):
+        for path, pixels, prediction in zip(images, pictures, self.predict(pictures), strict=True):
             drawn = None
             if heatmaps is not None:
-                pixels = as_pixels(path)
-                overlay = draw_overlay(pixels, self.explain(path, prediction.most_probable))
-                picture = heatmaps / f"{fingerprint_of(path)[:16]}.png"
-                drawn = str(write_whole(picture, overlay))
-            answers.append(
-                {
-                    "image": str(path),
-                    "patient": None,
-                    "probabilities": prediction.probabilities,
-                    "prediction_set": list(prediction.prediction_set),
-                    "out_of_distribution": None,
-                    "heatmap": drawn,
-                }
-            )
+                overlay = draw_overlay(pixels, self.explain(pixels, prediction.most_probable))
+                name = f"{fingerprint_of(pixels)[:16]}.png"
+                drawn = str(write_whole(heatmaps / name, overlay))
+            answers.append(prediction.describe(str(path), drawn))
         return answers
 
     def explain(self, image: Image, label: str) -> np.ndarray:

@@ -103,14 +103,8 @@ def _predict_one(bundle: Bundle, upload: UploadFile) -> dict[str, Any]:
             raise HTTPException(422, _name_upload(str(error), path, name)) from None
     (prediction,) = bundle.predict([pixels])
     heatmap = bundle.explain(pixels, prediction.most_probable)
-    return {
-        "image": name,
-        "patient": None,
-        "probabilities": prediction.probabilities,
-        "prediction_set": list(prediction.prediction_set),
-        "out_of_distribution": None,
-        "heatmap": _as_data_uri(draw_overlay(pixels, heatmap)) if heatmap.any() else None,
-    }
+    drawn = _as_data_uri(draw_overlay(pixels, heatmap)) if heatmap.any() else None
+    return prediction.describe(name, drawn)
 
 
 def _name_upload(message: str, path: Path, name: str) -> str:
