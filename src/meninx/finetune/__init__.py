@@ -6,6 +6,7 @@ network from image to logits. The frozen prefix is computed once for each image 
 """
 
 from meninx.finetune.activations import ActivationStore
+from meninx.finetune.arithmetic import choose_precision
 from meninx.finetune.baselines import (
     compute_histograms,
     make_histogram_classifier,
@@ -21,6 +22,7 @@ __all__ = [
     "FineTunedClassifier",
     "Strategy",
     "build_head",
+    "choose_precision",
     "compute_histograms",
     "load_backbone",
     "make_histogram_classifier",

@@ -1,30 +1,43 @@
 """Prefix activations: what the frozen part of a network makes of each image and view.
 
 The prefix never changes, so its output for an image and view is computed once, whatever the
-number of folds, repeats, strategies and studies. The store is content-addressed: the name of
-a file is the hash of all that its content depends on (pixels, weights, preprocessing, cut,
-views), so it can never serve the wrong activations.
+number of folds, repeats, strategies and studies; a deeper cut goes on from what is stored at a
+shallower one. The store is content-addressed: the name of a file is the hash of all that its
+content depends on (pixels, weights, preprocessing, precision, cut, views), so it can never
+serve the wrong activations.
+
+A file is in the safetensors format: one tensor ``activations`` ``(v, c, h, w)``, one entry a
+view, and in its header ``format`` and ``sha256``, the checksum of the tensor's bytes. It is
+memory-mapped, so that all processes share what they read. A file that is cut short, altered or
+of another format is computed again. Once the store passes its limit (20 GiB, or the environment
+variable ``MENINX_CACHE_GIB``), the files that were not used for longest are removed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image, Images, as_pixels, fingerprint_of
 from meninx.files import write_whole
+from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.views import View
 
 # Raise it when the numbers that a prefix gives could change.
-FORMAT = "meninx-activations-1"
+FORMAT = "meninx-activations-2"
+
+USUAL_LIMIT_GIB = 20.0
 
 
 class Activations(Protocol):
@@ -82,11 +95,14 @@ class ActivationStore:
     ----------
     folder
         Where they lie; by default ``MENINX_CACHE`` or ``~/.cache/meninx``.
+    precision
+        In which they are computed and kept: ``float32`` or ``bfloat16``.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, precision: str = "float32") -> None:
         default = os.environ.get("MENINX_CACHE") or Path.home() / ".cache" / "meninx"
         self.folder = Path(folder or default) / "activations"
+        self.precision = precision
 
     def get(
         self, backbone: Backbone, cut: str, images: Images, views: tuple[View, ...]
@@ -113,9 +129,8 @@ class ActivationStore:
             is_grey = bool((squares == squares[:, :1]).all())
             # Half precision has 11 bits: more than a display shows, in half the memory.
             return LiveImages(backbone, squares[:, : 1 if is_grey else 3].half(), views)
-        self.fill(backbone, (cut,), images, views)
         return StoredActivations(
-            tuple(_read(self._path(backbone, cut, image, views)) for image in images)
+            tuple(self._find(backbone, (cut,), image, views)[cut] for image in images)
         )
 
     def fill(
@@ -132,66 +147,136 @@ class ActivationStore:
         backbone, cuts, images, views
             As in :meth:`get`; the cut ``stem`` needs no activations and is passed over.
         """
+        wanted = tuple(cut for cut in backbone.cuts if cut in cuts and cut != "stem")
         for image in images:
-            missing = {
-                cut: path
-                for cut in cuts
-                if cut != "stem"
-                and not _holds_activations(path := self._path(backbone, cut, image, views))
-            }
-            if missing:
-                for cut, activations in _run_prefix(backbone, list(missing), image, views):
-                    content = save({"activations": activations}, metadata={"format": FORMAT})
-                    write_whole(missing[cut], content)
+            self._find(backbone, wanted, image, views)
 
-    def _path(self, backbone: Backbone, cut: str, image: Image, views: tuple[View, ...]) -> Path:
-        """Name the file of one image by all that its content depends on."""
-        content = {
+    def trim(self) -> None:
+        """Remove the files that were not used for longest, until the rest is within the limit."""
+        limit = float(os.environ.get("MENINX_CACHE_GIB") or USUAL_LIMIT_GIB) * 2**30
+        files = []
+        for file in self.folder.glob("*/*.safetensors"):
+            # Another study may remove a file while this one looks.
+            with contextlib.suppress(OSError):
+                files.append((file.stat().st_mtime, file.stat().st_size, file))
+        kept = 0
+        for _, size, file in sorted(files, reverse=True):
+            kept += size
+            if kept > limit:
+                file.unlink(missing_ok=True)
+
+    def _find(
+        self, backbone: Backbone, cuts: tuple[str, ...], image: Image, views: tuple[View, ...]
+    ) -> dict[str, torch.Tensor]:
+        """Read one image's activations at some cuts; compute and store those not there."""
+        address = self._describe(backbone, image, views)
+        found = {cut: _read(self._path(address, cut)) for cut in cuts}
+        missing = [cut for cut, tensor in found.items() if tensor is None]
+        if missing:
+            start, activations = self._find_start(backbone, missing[0], address)
+            if activations is None:
+                activations = _look(backbone, image, views)
+            prefix = _fold_prefix(backbone, self.precision)
+            for cut, tensor in _run(prefix, start, missing, activations):
+                _write(self._path(address, cut), tensor)
+                found[cut] = tensor
+        return {cut: tensor for cut, tensor in found.items() if tensor is not None}
+
+    def _find_start(
+        self, backbone: Backbone, cut: str, address: dict[str, Any]
+    ) -> tuple[str, torch.Tensor | None]:
+        """Find the deepest cut before another whose activations are stored."""
+        for shallower in reversed(backbone.cuts[1 : backbone.cuts.index(cut)]):
+            if (activations := _read(self._path(address, shallower))) is not None:
+                return shallower, activations
+        return "stem", None
+
+    def _describe(
+        self, backbone: Backbone, image: Image, views: tuple[View, ...]
+    ) -> dict[str, Any]:
+        """List all that an image's activations depend on, the cut apart."""
+        return {
             "format": FORMAT,
             "pixels": fingerprint_of(image),
             "backbone": backbone.name,
             "weights": backbone.source.sha256 or backbone.source.location,
             "preparation": [backbone.input_size, backbone.mean, backbone.std],
-            "cut": cut,
+            "precision": self.precision,
             "views": [asdict(view) for view in views],
             "torch": torch.__version__,
         }
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _path(self, address: dict[str, Any], cut: str) -> Path:
+        content = json.dumps({**address, "cut": cut}, sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest}.safetensors"
 
 
-def _run_prefix(
-    backbone: Backbone, cuts: list[str], image: Image, views: tuple[View, ...]
-) -> list[tuple[str, torch.Tensor]]:
+def _look(backbone: Backbone, image: Image, views: tuple[View, ...]) -> torch.Tensor:
+    """Make the network's input ``(v, 3, s, s)`` of an image in all its views."""
+    square = backbone.to_square([as_pixels(image)])
+    return backbone.normalise(torch.cat([view.apply(square) for view in views]))
+
+
+@cache
+def _fold_prefix(backbone: Backbone, precision: str) -> nn.Module:
+    """Bring a whole backbone into the form that runs fastest, once a process."""
+    example = torch.zeros(1, 3, backbone.input_size, backbone.input_size)
+    folded = FoldedNetwork.fold(backbone.network, example).network
+    return folded.to(dtype=getattr(torch, precision)).to(memory_format=torch.channels_last)
+
+
+def _run(
+    network: nn.Module, start: str, cuts: list[str], activations: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Run one image in all its views through the network, stopping at each cut.
 
     The views of one image are the batch, so that its activations do not depend, not even in
     the last bit, on which other images a cohort has.
     """
-    square = backbone.to_square([as_pixels(image)])
-    x = backbone.normalise(torch.cat([view.apply(square) for view in views]))
-    x = x.contiguous(memory_format=torch.channels_last)
-    reached = []
+    x = activations.to(next(network.parameters()).dtype)
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    layers = [*network.named_children(), ("head", nn.Identity())]
+    names = [name for name, _ in layers]
     with torch.inference_mode():
-        for name, layers in (*backbone.network.named_children(), ("head", None)):
+        for name, layer in layers[names.index(start) :]:
             if name in cuts:
-                reached.append((name, x.clone(memory_format=torch.contiguous_format)))
-            if layers is None or len(reached) == len(cuts):
+                yield name, x.clone(memory_format=torch.contiguous_format)
+            if name == cuts[-1]:
                 break
-            x = layers(x)
-    return reached
+            x = layer(x)
 
 
-def _holds_activations(path: Path) -> bool:
-    """Tell whether a file is there, complete and ours."""
+def _write(path: Path, activations: torch.Tensor) -> None:
+    digest = hashlib.sha256(_get_bytes(activations)).hexdigest()
+    metadata = {"format": FORMAT, "sha256": digest}
+    write_whole(path, save({"activations": activations}, metadata=metadata))
+
+
+# Checked once a process: hashing again for every fold would cost more than training a head.
+_checked: set[Path] = set()
+
+
+def _read(path: Path) -> torch.Tensor | None:
+    """Map a file's activations; None where it is not there, incomplete, altered or foreign."""
     try:
         with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                return None
+            activations: torch.Tensor = file.get_tensor("activations")
+        if path not in _checked:
+            if hashlib.sha256(_get_bytes(activations)).hexdigest() != metadata.get("sha256"):
+                return None
+            # The time of last use, for `trim`.
+            path.touch()
+            _checked.add(path)
     except (OSError, SafetensorError):
-        return False
+        return None
+    return activations
 
 
-def _read(path: Path) -> torch.Tensor:
-    with safe_open(path, framework="pt") as file:
-        tensor: torch.Tensor = file.get_tensor("activations")
-        return tensor
+def _get_bytes(tensor: torch.Tensor) -> Any:  # noqa: ANN401
+    """Look at a tensor's memory; numpy's types do not say that its arrays are buffers."""
+    return tensor.contiguous().view(torch.uint8).numpy()

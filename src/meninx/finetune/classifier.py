@@ -17,6 +17,8 @@ from meninx.backbones import Backbone
 from meninx.cohort import Images
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
+from meninx.finetune.depthwise import freeze_depthwise
+from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import build_head, solve_linear_head
 from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, compute_features, train
@@ -51,6 +53,8 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         Of gradient descent, which trains all but the linear head of ``frozen``.
     weights
         A weight file for the backbone, in place of the usual sources.
+    precision
+        Of the stored activations, ``float32`` or ``bfloat16``; see :func:`choose_precision`.
     random_state
         Seed of everything random.
 
@@ -67,7 +71,9 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     Notes
     -----
     The prefix is frozen, its BatchNorm statistics too, and its activations are stored, so that
-    fitting again, on other folds or with other settings, does not run it again. Fitted with
+    fitting again, on other folds or with other settings, does not run it again. In the suffix
+    of ``partial`` the BatchNorm statistics and the depthwise convolutions stay as pretrained as
+    well: few images say little about either, and a step takes less than half the time. Fitted with
     the same seed on the same images, the same machine gives the same network, bit for bit.
 
     Examples
@@ -93,11 +99,12 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         image_size: int | None = None,
         epochs: int = 12,
         batch_size: int = 16,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 4e-4,
         weight_decay: float = 0.05,
         label_smoothing: float = 0.1,
         dropout: float = 0.3,
         weights: Path | None = None,
+        precision: str = "float32",
         random_state: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -115,6 +122,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         self.label_smoothing = label_smoothing
         self.dropout = dropout
         self.weights = weights
+        self.precision = precision
         self.random_state = random_state
 
     def fit(self, X: Images, y: Sequence[object], groups: object = None) -> Self:
@@ -151,6 +159,8 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         if self.cut_ == "head" and not self.extra_layers:
             features = _compute_all_features(suffix, activations, self.views)
             head[-1] = solve_linear_head(features.numpy(), targets, self.regularisation)
+        elif Strategy(self.strategy) is Strategy.PARTIAL:
+            self._train_folded(suffix, head, activations, targets)
         else:
             self._train(suffix, head, activations, targets)
         self.network_ = _join(self.backbone_.prefix(self.cut_), suffix, head)
@@ -204,7 +214,8 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
 
     def _get_activations(self, X: Images) -> Activations:
         views = make_views(self.views, self.augmentation)
-        return ActivationStore().get(self.backbone_, self.cut_, list(X), views)
+        store = ActivationStore(precision=self.precision)
+        return store.get(self.backbone_, self.cut_, list(X), views)
 
     def _build_head(self) -> nn.Sequential:
         """Build a new head from the seed, leaving the global random state as it was."""
@@ -226,6 +237,16 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             label_smoothing=self.label_smoothing,
         )
         train(suffix, head, activations, targets, self.views, recipe, self.random_state)
+
+    def _train_folded(
+        self, suffix: nn.Module, head: nn.Module, activations: Activations, targets: np.ndarray
+    ) -> None:
+        """Train a copy of the suffix in its fast form, and give the suffix its weights."""
+        folded = FoldedNetwork.fold(suffix, activations.batch([0], [0]).float())
+        freeze_depthwise(folded.network)
+        self._train(folded.network, head, activations, targets)
+        folded.write_back(suffix)
+        suffix.eval()
 
     def _prefix_length(self) -> int:
         """Count the network's children before the cut."""

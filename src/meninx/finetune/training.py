@@ -11,12 +11,18 @@ from torch import nn
 from torch.nn import functional
 
 from meninx.finetune.activations import Activations
+from meninx.finetune.arithmetic import find_fast_dtype
 
 WARM_UP = 0.2
 
 # A new head needs so many steps to learn anything: with 20 images, 12 epochs of one step each
 # left it 10 points of balanced accuracy below 30 (phantom and CE-MRI, docs/advice.md).
 FEWEST_STEPS = 36
+
+# Found over six draws of 53 CE-MRI images (docs/benchmarks.md): a head that learns faster than
+# the layers below it, and no step that leaps when the head is still wrong.
+HEAD_FACTOR = 4.0
+LONGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Recipe:
     batch_size
         Images a step.
     learning_rate
-        Its peak; it warms up over the first fifth of the steps and then falls to zero.
+        Its peak, for pretrained layers; the new head learns at four times that. It warms up
+        over the first fifth of the steps and then falls to zero.
     weight_decay
         Of AdamW.
     label_smoothing
@@ -76,11 +83,18 @@ def train(
     counts = torch.bincount(targets).float()
     weights = len(targets) / (len(counts) * counts)
     network = nn.Sequential(suffix, head).to(memory_format=torch.channels_last).train()
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.weight_decay, fused=True)
+    parameters = _list_trained(network)
+    optimiser = torch.optim.AdamW(
+        [{"params": _list_trained(suffix)}, {"params": _list_trained(head)}],
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
     batches = list(_draw_batches(len(targets), views, recipe, seed))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=len(batches), pct_start=WARM_UP
+        optimiser,
+        [recipe.learning_rate, recipe.learning_rate * HEAD_FACTOR],
+        total_steps=len(batches),
+        pct_start=WARM_UP,
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -91,9 +105,14 @@ def train(
             )
             optimiser.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
             optimiser.step()
             schedule.step()
     network.eval()
+
+
+def _list_trained(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def _draw_batches(
@@ -137,8 +156,7 @@ def _fast_arithmetic(network: nn.Module) -> Iterator[None]:
     Depthwise convolutions stay in float32 all the same: backward through them in bfloat16 takes
     several times as long (measured with torch 2.14 on AVX-512 BF16).
     """
-    processor = torch.cpu.get_capabilities()
-    if not (processor.get("avx512_bf16") or processor.get("amx_bf16")):
+    if find_fast_dtype() is torch.float32:
         yield
         return
     hooks = []

@@ -107,7 +107,7 @@ SIZE_RULES: tuple[SizeRule, ...] = (
 )
 
 # Peak learning rate of each strategy that trains by gradient descent.
-LEARNING_RATES = {"partial": 1e-3, "full": 1e-3}
+LEARNING_RATES = {"partial": 4e-4, "full": 4e-4}
 
 
 @dataclass(frozen=True)
