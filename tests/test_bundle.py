@@ -1,16 +1,27 @@
 """The bundle: gives what was trained, refuses what was altered."""
 
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from meninx.backbones import Backbone
 from meninx.bundle import Bundle
+from meninx.bundle.card import read_card
+from meninx.cohort import as_head
 from meninx.errors import BundleError
-from meninx.evaluate import Calibration
+from meninx.evaluate import Calibration, NoveltyDetector
 from meninx.finetune import FineTunedClassifier
 from tests.conftest import draw_disc
+from tests.test_framing import draw_head, white_frame
 
 FACTS = {
     "synthetic": True,
@@ -33,9 +44,10 @@ def classifier(discs):
 
 
 @pytest.fixture(scope="module")
-def folder(classifier, tmp_path_factory):
+def folder(classifier, discs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    Bundle.save(folder, classifier, ("plain", "striped"), Calibration(1.0, 0.3), FACTS)
+    novelty = NoveltyDetector.learn(discs, np.arange(12))
+    Bundle.save(folder, classifier, ("plain", "striped"), Calibration(1.0, 0.3), FACTS, novelty)
     return folder
 
 
@@ -81,7 +93,32 @@ def test_it_says_what_it_is_and_that_it_is_no_medical_device(folder):
 
 
 def test_it_holds_only_numbers_and_text(folder):
-    assert {file.name for file in folder.iterdir()} == {"bundle.json", "weights.safetensors"}
+    assert {file.name for file in folder.iterdir()} == {
+        "bundle.json", "weights.safetensors", "novelty.safetensors",
+    }  # fmt: skip
+
+
+def test_an_image_unlike_the_training_images_is_flagged(folder, discs):
+    noise = np.random.default_rng(0).uniform(0, 1, (90, 90)).astype(np.float32)
+    bundle = Bundle.open(folder)
+    alike, unlike = bundle.predict([discs[0], noise])
+    assert not alike.novelty.is_out_of_distribution and unlike.novelty.is_out_of_distribution
+    described = unlike.describe("image.png", heatmap=None)
+    assert described["out_of_distribution"] is True and described["patient"] is None
+    assert described["novelty"]["score"] > described["novelty"]["threshold"]
+    assert bundle.card.novelty["false_alarm_rate"]["high"] > 0
+
+
+def test_a_bundle_without_a_detector_says_that_it_cannot_tell(classifier, discs, tmp_path):
+    bundle = Bundle.save(tmp_path, classifier, ("a", "b"), Calibration(1.0, 0.3), FACTS)
+    described = bundle.predict(discs[:1])[0].describe("image.png", heatmap=None)
+    assert described["out_of_distribution"] is None and described["novelty"] is None
+
+
+def test_saving_again_without_a_detector_leaves_none_behind(copied, classifier):
+    Bundle.save(copied, classifier, ("a", "b"), Calibration(1.0, 0.3), FACTS)
+    assert not (copied / "novelty.safetensors").exists()
+    assert Bundle.open(copied).novelty is None
 
 
 @pytest.mark.parametrize(
@@ -105,3 +142,170 @@ def test_an_altered_or_incomplete_bundle_is_refused(fault, copied):
         card.write_text(json.dumps(fields))
     with pytest.raises(BundleError):
         Bundle.open(copied)
+
+
+@pytest.mark.parametrize("fault", ["lost", "altered", "numbers"])
+def test_an_altered_detector_is_refused(fault, copied):
+    file = copied / "novelty.safetensors"
+    if fault == "lost":
+        file.unlink()
+    elif fault == "altered":
+        file.write_bytes(file.read_bytes() + b" ")
+    else:
+        change_card(copied, novelty={**read_fields(copied)["novelty"], "threshold": "far"})
+    with pytest.raises(BundleError, match="novelty"):
+        Bundle.open(copied)
+
+
+def read_fields(folder):
+    return json.loads((folder / "bundle.json").read_text())
+
+
+def change_card(folder, **changes):
+    (folder / "bundle.json").write_text(json.dumps({**read_fields(folder), **changes}))
+
+
+def replace_weights(folder, tensors):
+    """Write other weights with a card that vouches for them."""
+    save_file(tensors, folder / "weights.safetensors")
+    content = (folder / "weights.safetensors").read_bytes()
+    change_card(folder, weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+HOSTILE = {
+    "no views": {"views": 0},
+    "negative size": {"input_size": -224},
+    "huge size": {"input_size": 10**9},
+    "large views in large number": {"input_size": 4096, "views": 256},
+    "size as text": {"input_size": "224"},
+    "a truth for a number": {"views": True},
+    "huge layer": {"extra_layers": [65536, 65536]},
+    "negative layer": {"extra_layers": [-1]},
+    "layers as text": {"extra_layers": "77"},
+    "one class": {"classes": ["plain"]},
+    "classes alike": {"classes": ["plain", "plain"]},
+    "classes as text": {"classes": "ab"},
+    "no text in classes": {"classes": ["plain", 3]},
+    "terminal codes": {"classes": ["plain", "\x1b[2J"]},
+    "a path for a backbone": {"backbone": "../../etc/passwd"},
+    "a hub for a backbone": {"backbone": "hf-hub:someone/something"},
+    "a folder for a backbone": {"backbone": "local-dir:/tmp"},
+    "a larger backbone": {"backbone": "vgg19"},
+    "an unknown backbone": {"backbone": "nosuchnet"},
+    "no checksum": {"weights_sha256": None},
+    "no calibration": {"calibration": {}},
+    "temperature zero": {"calibration": {"temperature": 0, "set_threshold": 0.1}},
+    "temperature below zero": {"calibration": {"temperature": -1, "set_threshold": 0.1}},
+    "temperature no number": {"calibration": {"temperature": float("nan"), "set_threshold": 0}},
+    "temperature as a list": {"calibration": {"temperature": [1], "set_threshold": [[1], [2]]}},
+    "threshold as text": {"calibration": {"temperature": 1, "set_threshold": "high"}},
+    "novelty as a list": {"novelty": [1]},
+    "novelty without anything": {"novelty": {}},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_card_is_refused_before_it_costs_anything(changes, copied):
+    change_card(copied, **changes)
+    with pytest.raises(BundleError):
+        Bundle.open(copied)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"views": ' + b"9" * 5000 + b"}", b" " * 2**21],
+    ids=["empty", "list", "no text", "deep", "long number", "large"],
+)
+def test_a_card_that_is_no_card_is_refused(content, copied):
+    (copied / "bundle.json").write_bytes(content)
+    with pytest.raises(BundleError):
+        Bundle.open(copied)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(copied):
+    for name in ("weights.safetensors", "bundle.json"):
+        (copied / name).unlink()
+        (copied / name).mkdir()
+        with pytest.raises(BundleError):
+            Bundle.open(copied)
+
+
+@pytest.mark.parametrize("fault", ["no number", "other names", "other shape"])
+def test_weights_that_the_card_vouches_for_are_looked_at_all_the_same(fault, copied):
+    tensors = load_file(copied / "weights.safetensors")
+    name = next(name for name in tensors if name.startswith("head"))
+    if fault == "no number":
+        tensors[name][...] = float("nan")
+    elif fault == "other names":
+        tensors["head.99.weight"] = tensors.pop(name)
+    else:
+        tensors[name] = torch.zeros(3, 3)
+    replace_weights(copied, tensors)
+    with pytest.raises(BundleError, match="weights"):
+        Bundle.open(copied)
+
+
+def test_no_network_is_built_for_a_card_that_its_weights_cannot_fill(copied, monkeypatch):
+    monkeypatch.setattr(Backbone, "untrained", lambda *_: pytest.fail("a network was built"))
+    change_card(copied, backbone="vgg19")
+    with pytest.raises(BundleError, match="larger network"):
+        Bundle.open(copied)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+FIELDS = sorted([
+    "format", "notice", "synthetic", "backbone", "strategy", "cut", "extra_layers", "pretrained",
+    "classes", "views", "augmentation", "input_size", "calibration", "cohort", "scores",
+    "versions", "weights_sha256", "novelty",
+])  # fmt: skip
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(changes=st.dictionaries(st.sampled_from([*FIELDS, "other"]), JSON, max_size=4))
+def test_whatever_stands_in_a_card_is_read_or_refused(changes, folder, tmp_path):
+    fields = {**read_fields(folder), **changes}
+    (tmp_path / "bundle.json").write_text(json.dumps(fields))
+    try:
+        card = read_card(tmp_path)
+    except BundleError:
+        return
+    assert 0 < card.views * card.input_size**2 < 2**25 and len(card.classes) >= 2
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=st.sampled_from(["calibration", "novelty"]), data=st.data())
+def test_whatever_stands_in_its_parts_opens_or_is_refused(name, data, folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    part = read_fields(folder)[name]
+    part[data.draw(st.sampled_from([*part, "other"]))] = data.draw(JSON)
+    change_card(tmp_path, **{name: part})
+    try:
+        bundle = Bundle.open(tmp_path)
+    except BundleError:
+        return
+    (prediction,) = bundle.predict([np.eye(40, dtype=np.float32)])
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_bundle_trained_on_heads_is_given_the_head_of_a_new_image(folder, tmp_path):
+    bundle = Bundle.open(folder)
+    pixels, _ = draw_head()
+    Image.fromarray((255 * white_frame(pixels)).astype(np.uint8)).save(tmp_path / "new.png")
+    framed = replace(bundle, card=replace(bundle.card, is_framed=True))
+    assert bundle.see(tmp_path / "new.png").shape == pixels.shape
+    head = framed.see(tmp_path / "new.png")
+    np.testing.assert_array_equal(head, as_head(tmp_path / "new.png"))
+    (prediction,) = framed.predict([tmp_path / "new.png"])
+    assert prediction == framed.classify(head) == bundle.classify(head)
+    seen, examined, heatmap = framed.examine(tmp_path / "new.png")
+    assert examined == prediction and heatmap.shape == seen.shape[:2] == head.shape

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from meninx import cli
+from meninx.cohort import as_head
 from tests.conftest import write_cohort
 
 LITE0 = "tf_efficientnet_lite0"
@@ -120,12 +121,13 @@ def test_predict_json_keeps_its_fields(call, run, disc_folder, tmp_path):
     for answer, image in zip(answers, images, strict=True):
         assert answer.keys() == {
             "image", "patient", "probabilities", "prediction_set", "out_of_distribution",
+            "novelty",
             "heatmap",
         }  # fmt: skip
         assert answer["image"] == str(image)
         assert sum(answer["probabilities"].values()) == pytest.approx(1)
-        with Image.open(answer["heatmap"]) as heatmap, Image.open(image) as picture:
-            assert heatmap.size == picture.size
+        with Image.open(answer["heatmap"]) as heatmap:  # of the head, as it was trained
+            assert heatmap.size == as_head(image).shape[1::-1]
         assert image.stem not in answer["heatmap"]
     assert "not a medical device" in error
 

@@ -1,22 +1,44 @@
 """Evaluation: splits keep patients apart, scores are right, intervals and choice are honest."""
 
+import json
+from dataclasses import asdict
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
+from sklearn.base import BaseEstimator, ClassifierMixin
+from statsmodels.stats.proportion import proportion_confint
 
 from meninx.errors import LeakError, StudyError
 from meninx.evaluate import (
+    Aggregation,
+    Calibration,
     Predictions,
+    Split,
+    aggregate,
     calibrate,
     compare,
+    compare_with_each,
+    count_training_patients,
+    cross_fit,
     evaluate,
+    fit_learning_curve,
+    judge_chance,
+    judge_trust,
     keep_patients_apart,
+    measure_predictive_values,
+    plan_nested,
+    score_nested,
     select_best,
     split_by_patient,
+    subsample_patients,
 )
+from meninx.evaluate.intervals import estimate_share
+from meninx.evaluate.reliability import divide_by_confidence, expect_error_if_perfect
 
 CLASSES = ("a", "b", "c")
 
@@ -115,6 +137,7 @@ def test_scores_agree_with_scikit_learn():
         "sensitivity": lambda y, p: metrics.recall_score(y, p.argmax(1), average="macro"),
         "auc": lambda y, p: metrics.roc_auc_score(y, p, multi_class="ovr"),
         "log_loss": metrics.log_loss,
+        "brier": lambda y, p: metrics.brier_score_loss(y, p, scale_by_half=False),
     }
     for name, score in expected.items():
         mean = np.mean([score(predictions.labels, p) for p in predictions.probabilities])
@@ -224,10 +247,260 @@ def test_a_clearly_better_cell_is_chosen_and_costs_little():
     assert selection.headline.value == pytest.approx(selection.naive.value, abs=0.02)
 
 
-def test_equal_cells_differ_by_nothing():
+def test_equal_cells_do_not_differ():
     same = make_predictions()
-    difference = compare(same, same)
-    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+    comparison = compare(same, same)
+    assert comparison.difference.value == 0
+    assert comparison.difference.low <= 0 <= comparison.difference.high
+    assert comparison.p_value == comparison.p_adjusted == 1
+
+
+def test_a_difference_is_found_and_corrected_for_the_number_of_comparisons():
+    good, bad = make_predictions(1, skill=3), make_predictions(2, skill=0)
+    others = {"bad": bad, **{f"same{i}": good for i in range(9)}}
+    alone, among = compare(good, bad), compare_with_each(good, others)["bad"]
+    assert alone.difference.low > 0.3
+    assert alone.p_value == alone.p_adjusted == among.p_value < 0.001
+    assert among.p_adjusted == pytest.approx(10 * among.p_value)
+
+
+def test_exchanging_answers_of_patients_is_less_sure_than_of_their_images():
+    def p_value(images_per_patient):
+        one = make_predictions(1, 1.4, repeats=1, images_per_patient=images_per_patient)
+        other = make_predictions(2, 0.7, repeats=1, images_per_patient=images_per_patient)
+        return compare(one, other).p_value
+
+    assert p_value(10) > 2 * p_value(1)
+
+
+# Chance
+
+
+def test_a_guesser_is_not_told_from_chance_and_a_skilled_cell_is():
+    guessers = {str(seed): make_predictions(seed, skill=0) for seed in range(5)}
+    chance = judge_chance(guessers)
+    assert chance.p_value > 0.05
+    assert chance.balanced_accuracy.value > 1 / 3  # the best of five
+    assert judge_chance({"good": make_predictions(skill=2)}).p_value == 1 / 2000
+
+
+def test_chance_permutes_patients_and_not_images():
+    """Ten right patients of twelve images each are no 120 right answers."""
+    many = make_predictions(3, skill=0.6, images=60, repeats=1, images_per_patient=20)
+    single = make_predictions(3, skill=0.6, images=60, repeats=1)
+    assert judge_chance({"many": many}).p_value > judge_chance({"single": single}).p_value
+
+
+# Intervals
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    value=st.floats(0, 1),
+    spread=st.floats(0, 0.3),
+    patients=st.floats(1, 500),
+    seed=st.integers(0, 100),
+)
+def test_an_interval_of_a_share_holds_its_value_and_stays_between_0_and_1(
+    value, spread, patients, seed
+):
+    draws = value + spread * np.random.default_rng(seed).normal(size=50)
+    estimate = estimate_share(value, draws, patients)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert estimate.high - estimate.low > 0
+
+
+def test_all_right_is_not_certainty():
+    perfect = make_predictions(skill=50, images=54)
+    scores = evaluate(perfect)
+    assert scores.overall["balanced_accuracy"].value == 1
+    assert scores.overall["balanced_accuracy"].low < 0.96
+    assert scores.by_class["a"]["sensitivity"].low < 0.87  # 18 patients
+    assert select_best({"perfect": perfect}).headline.low < 0.96
+
+
+def test_an_interval_of_single_images_is_about_wilsons():
+    predictions = make_predictions(skill=1.5, repeats=1)
+    right = (predictions.predicted[0] == predictions.labels)[predictions.labels == 0].sum()
+    low, high = proportion_confint(right, 20, method="wilson")
+    sensitivity = evaluate(predictions).by_class["a"]["sensitivity"]
+    assert sensitivity.low == pytest.approx(low, abs=0.03)
+    assert sensitivity.high == pytest.approx(high, abs=0.03)
+
+
+# Predictive values
+
+
+def test_predictive_values_at_the_cohorts_prevalence_are_counted():
+    predictions = make_predictions(skill=1.0, repeats=1)
+    confusion = metrics.confusion_matrix(predictions.labels, predictions.predicted[0])
+    found = measure_predictive_values(predictions)
+    for index, label in enumerate(CLASSES):
+        assert found[label].ppv.value == pytest.approx(
+            confusion[index, index] / confusion[:, index].sum()
+        )
+        others = np.delete(confusion, index, axis=1)
+        assert found[label].npv.value == pytest.approx(1 - others[index].sum() / others.sum())
+        assert found[label].is_cohort_prevalence
+
+
+def test_a_rare_disease_makes_a_positive_answer_worth_less():
+    predictions = make_predictions(skill=1.5)
+    rare = measure_predictive_values(predictions, {"a": 0.01, "b": 0.5, "c": 0.49})["a"]
+    usual = measure_predictive_values(predictions)["a"]
+    assert rare.ppv.value < usual.ppv.value / 3
+    assert rare.npv.value > usual.npv.value
+    assert not rare.is_cohort_prevalence
+    assert rare.ppv.low <= rare.ppv.value <= rare.ppv.high
+
+
+def test_a_class_that_is_never_given_has_no_positive_predictive_value():
+    probabilities = np.tile([0.1, 0.5, 0.4], (1, 30, 1))
+    predictions = Predictions(CLASSES, np.arange(30) % 3, np.arange(30), probabilities)
+    found = measure_predictive_values(predictions)
+    assert np.isnan(found["a"].ppv.value)
+    assert found["a"].npv.value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("stated", [{"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.4, "c": 0.3}])
+def test_prevalences_that_are_not_those_of_the_classes_are_refused(stated):
+    with pytest.raises(StudyError, match="prevalences"):
+        measure_predictive_values(make_predictions(), stated)
+
+
+# Patients
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    images=st.sampled_from([1, 2, 4, 5]),
+    how=st.sampled_from(Aggregation),
+)
+def test_a_patients_answer_does_not_depend_on_the_order_of_images(seed, images, how):
+    predictions = make_predictions(seed, images=60, images_per_patient=images)
+    order = np.random.default_rng(seed).permutation(60)
+    once, again = aggregate(predictions, how), aggregate(predictions.take(order), how)
+    np.testing.assert_allclose(once.probabilities, again.probabilities)
+    np.testing.assert_allclose(once.probabilities.sum(axis=2), 1)
+    if images == 1:
+        assert evaluate(once).overall["auc"] == evaluate(again).overall["auc"]
+        np.testing.assert_allclose(
+            once.probabilities[
+                :, np.argsort(np.unique(predictions.patients, return_index=True)[1])
+            ],
+            predictions.probabilities,
+        )
+
+
+def test_one_suspicious_slice_counts_by_maximum_and_not_by_mean():
+    slices = np.array([[0.9, 0.1, 0]] * 5 + [[0.2, 0.8, 0]] * 1)[None]
+    predictions = Predictions(CLASSES, np.ones(6, int), np.array(["P"] * 6), slices)
+    assert aggregate(predictions, Aggregation.MEAN).predicted.item() == 0
+    np.testing.assert_allclose(
+        aggregate(predictions, Aggregation.MAX).probabilities.ravel(), [0.9 / 1.7, 0.8 / 1.7, 0]
+    )
+    top = aggregate(predictions, Aggregation.TOP_K).probabilities.ravel()
+    np.testing.assert_allclose(top, np.array([0.9, 1 / 3, 0]) / (0.9 + 1 / 3))
+
+
+def test_a_patient_of_two_classes_has_no_answer():
+    predictions = Predictions(CLASSES, np.array([0, 1]), np.array(["P", "P"]), np.eye(3)[None, :2])
+    with pytest.raises(StudyError, match="several classes"):
+        aggregate(predictions)
+
+
+# Nested cross-validation
+
+
+def make_nested(skills):
+    """Two cells on 60 patients, with inner and outer predictions of the same skill."""
+    cells = {
+        name: make_predictions(seed, skill) for seed, (name, skill) in enumerate(skills.items())
+    }
+    any_cell = next(iter(cells.values()))
+    splits = split_by_patient(any_cell.labels, any_cell.patients, 5, 2)
+    plan = plan_nested(splits, any_cell.labels, any_cell.patients)
+    inner = {
+        name: [[cell.probabilities[1, split.test] for split in nested.inner] for nested in plan]
+        for name, cell in cells.items()
+    }
+    return plan, cells, inner
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=12, max_size=24),
+    seed=st.integers(0, 100),
+)
+def test_inner_folds_cover_the_outer_training_side_and_keep_patients_apart(sizes, seed):
+    patients = np.repeat([f"P{i}" for i in range(len(sizes))], sizes)
+    labels = np.repeat([i % 2 for i in range(len(sizes))], sizes)
+    splits = split_by_patient(labels, patients, 3, repeats=2, seed=seed)
+    plan = plan_nested(splits, labels, patients, folds=3)
+    assert len(plan) == 3
+    for nested in plan:
+        tested = np.concatenate([split.test for split in nested.inner])
+        assert sorted(tested) == sorted(nested.outer.train)
+        for split in nested.inner:
+            sides = [set(patients[rows]) for rows in (split.train, split.test, nested.outer.test)]
+            assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+
+
+def test_nested_chooses_inside_and_scores_outside():
+    plan, cells, inner = make_nested({"good": 3.0, "bad": 0.0})
+    nested = score_nested(plan, cells, inner)
+    assert nested.chosen == {"good": 5}
+    right = (cells["good"].predicted[0] == cells["good"].labels).mean()
+    assert nested.balanced_accuracy.value == pytest.approx(right)
+
+
+def test_nested_never_looks_at_outer_predictions_to_choose():
+    plan, cells, inner = make_nested({"good": 3.0, "bad": 0.0})
+    swapped = score_nested(plan, cells, {"good": inner["bad"], "bad": inner["good"]})
+    assert swapped.chosen == {"bad": 5}
+    assert swapped.balanced_accuracy.value < 0.5
+
+
+# Learning curve
+
+
+def test_smaller_parts_of_the_patients_lie_within_larger_ones_and_hold_every_class():
+    labels, patients = np.repeat(np.arange(3), 40), np.repeat(np.arange(60), 2)
+    split = split_by_patient(labels, patients, 5, 1)[2]
+    parts = [subsample_patients(split, part, labels, patients, 7) for part in (0.1, 0.4, 0.7, 1)]
+    for small, large in pairwise(parts):
+        assert set(patients[small.train]) < set(patients[large.train])
+    assert parts[-1].train.tolist() == split.train.tolist()
+    assert all((part.test == split.test).all() for part in parts)
+    assert np.bincount(labels[parts[0].train]).min() >= 2  # both images of a patient
+    assert count_training_patients(parts[3:], patients) == 48
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.5])
+def test_a_part_that_is_none_is_refused(fraction):
+    split = Split(0, 0, np.arange(4), np.arange(4, 6))
+    with pytest.raises(StudyError, match="part of the patients"):
+        subsample_patients(split, fraction, np.zeros(6, int), np.arange(6))
+
+
+def test_a_learning_curve_needs_three_sizes():
+    with pytest.raises(StudyError, match="3 sizes"):
+        fit_learning_curve({10: make_predictions(), 20: make_predictions()})
+
+
+def test_a_forecast_goes_up_and_its_study_is_surer():
+    sizes = {
+        size: make_predictions(size, skill) for size, skill in ((12, 0.8), (24, 1.3), (48, 1.7))
+    }
+    curve = fit_learning_curve(sizes)
+    now = curve.points[-1].balanced_accuracy
+    twice, fourfold = curve.forecast
+    assert now.value - 0.05 < twice.balanced_accuracy.value < fourfold.balanced_accuracy.value < 1
+    assert fourfold.interval_width < twice.interval_width < now.high - now.low
+    assert (twice.patients, fourfold.patients) == (120, 240)
+    scores = [point.balanced_accuracy.value for point in curve.curve]
+    assert scores == sorted(scores)
 
 
 # Calibration
@@ -248,3 +521,101 @@ def test_prediction_sets_hold_the_true_class_as_often_as_they_say():
     probabilities = learned.apply(np.log(new.probabilities[0]))
     covered = learned.choose_set(probabilities)[np.arange(3000), new.labels].mean()
     assert covered == pytest.approx(0.90, abs=0.03)
+
+
+def test_class_thresholds_survive_json_and_are_used():
+    learned = calibrate(make_predictions(skill=1.5))
+    assert len(learned.class_thresholds) == 3
+    again = Calibration(**json.loads(json.dumps(asdict(learned))))
+    assert again == learned
+    strict = Calibration(1.0, 0.5, class_thresholds=(0.9, 0.1, 0.1))
+    assert strict.choose_set(np.array([[0.6, 0.3, 0.1]])).tolist() == [[False, True, True]]
+
+
+def test_a_class_with_few_patients_gets_no_threshold_of_its_own():
+    few = make_predictions(images=27)
+    assert calibrate(few).class_thresholds == ()
+    assert not judge_trust(few).sets.is_class_conditional
+    assert calibrate(make_predictions(images=30)).class_thresholds
+
+
+def test_too_few_patients_for_a_level_put_every_class_in_the_set():
+    predictions = make_predictions(images=6, repeats=1)
+    assert calibrate(predictions).set_threshold == 0
+
+
+def test_the_threshold_agrees_with_mapie():
+    classification = pytest.importorskip("mapie.classification")
+
+    class Known(ClassifierMixin, BaseEstimator):
+        """Takes probabilities as they come."""
+
+        classes_ = np.arange(3)
+
+        def fit(self, X, y):
+            return self
+
+        def predict_proba(self, X):
+            return X
+
+        def predict(self, X):
+            return X.argmax(axis=1)
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+    predictions = make_predictions(seed=3, images=90, repeats=1)
+    learned = calibrate(predictions)
+    logits = np.log(predictions.probabilities[0])
+    fitted = classification.SplitConformalClassifier(Known(), 0.9, "lac")
+    fitted.conformalize(learned.apply(logits), predictions.labels)
+    new = learned.apply(np.log(make_predictions(seed=4, images=300, repeats=1).probabilities[0]))
+    theirs = fitted.predict_set(new)[1][:, :, 0]
+    ours = Calibration(1.0, learned.set_threshold).choose_set(new)
+    assert (theirs == ours).mean() > 0.995
+
+
+def test_a_patients_own_label_has_no_say_in_his_set():
+    """Whatever a patient's label is said to be, his set is the same."""
+    predictions = make_predictions(seed=5, images=90, images_per_patient=2)
+    lied = predictions.labels.copy()
+    lied[:2] = 2
+    changed = Predictions(CLASSES, lied, predictions.patients, predictions.probabilities)
+    once, again = cross_fit(predictions), cross_fit(changed)
+    assert (once.sets[:, :2] == again.sets[:, :2]).all()
+    np.testing.assert_array_equal(
+        once.predictions.probabilities[:, :2], again.predictions.probabilities[:, :2]
+    )
+    assert (once.predictions.probabilities != again.predictions.probabilities).any()
+
+
+def test_cannot_tell_is_counted():
+    guesser = make_predictions(skill=0, images=90)
+    sets = judge_trust(guesser).sets
+    assert sets.empty + sets.several > 80
+    assert sets.mean_size > 2
+    assert sets.coverage.value == pytest.approx(0.9, abs=0.06)
+    assert set(sets.by_class) == set(CLASSES)
+    sure = judge_trust(make_predictions(skill=30, images=90)).sets
+    assert sure.several == 0
+    assert sure.mean_size <= 1
+
+
+def test_the_calibration_error_is_that_of_the_bins():
+    predictions = make_predictions(repeats=1, images=60)
+    confidence = predictions.probabilities[0].max(axis=1)
+    order = np.argsort(confidence)
+    right = predictions.predicted[0] == predictions.labels
+    parts = np.split(order, 6)
+    expected = np.mean([abs(confidence[part].mean() - right[part].mean()) for part in parts])
+    assert evaluate(predictions).overall["calibration_error"].value == pytest.approx(expected)
+    bins = divide_by_confidence(predictions)
+    assert [one.images for one in bins] == [10] * 6
+    assert bins[0].confidence == pytest.approx(confidence[parts[0]].mean())
+    assert bins[5].accuracy == pytest.approx(right[parts[5]].mean())
+
+
+def test_chance_alone_makes_a_calibration_error_that_is_said():
+    few, many = (make_predictions(images=size, repeats=1) for size in (60, 3000))
+    assert expect_error_if_perfect(few) > 0.07
+    assert expect_error_if_perfect(many) < 0.03

@@ -74,8 +74,8 @@ def test_stored_activations_are_what_the_prefix_gives(cut, discs, tmp_path):
 def test_the_prefix_is_run_once_for_all_folds(discs, tmp_path, monkeypatch):
     backbone = load_backbone(LITE0).resized(64)
     runs = []
-    run = activations._run
-    monkeypatch.setattr(activations, "_run", lambda *inputs: (runs.append(1), run(*inputs))[1])
+    look = activations.look
+    monkeypatch.setattr(activations, "look", lambda *inputs: (runs.append(1), look(*inputs))[1])
     store = ActivationStore(tmp_path)
     for rows in ([0, 1, 2], [1, 2], [2, 0]):
         store.get(backbone, "stage7", discs[0][rows], make_views(2))

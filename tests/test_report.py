@@ -1,265 +1,40 @@
-"""What the report stage promises: one safe, self-contained page, the same bytes every time."""
+"""What the report stage promises: one safe, self-contained page, the same bytes every time.
 
-import ast
+Statistics, checklists and languages have their own files beside this one.
+"""
+
 import csv
 import json
 import re
 import shutil
-import string
 import subprocess
 import sys
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import meninx.report
 from meninx.errors import OutputError, StudyError
 from meninx.report import Words, draw_matrix, render, render_figure
 from meninx.report.figures.style import spread
-from meninx.report.language import LANGUAGES, format_number
 from meninx.report.table import Column, Estimate, Table, escape_latex
+from tests.finished_runs import (
+    BASELINES,
+    CANDIDATES,
+    CLASSES,
+    HOSTILE,
+    Reader,
+    change_json,
+    contents,
+    write_json,
+    write_run,
+)
 
-CLASSES = {"lm": 16, "leukemia": 22, "normal": 15}
-STAGES = {"stem": 1, "stage1": 3, "stage2": 9, "stage3": 9, "stage4": 18, "stage5": 9}
-KL_OF_STAGE = {
-    "stem": 0.44, "stage1": 0.11, "stage2": 0.06, "stage3": 0.055, "stage4": 0.08, "stage5": 0.20,
-}  # fmt: skip
-CANDIDATES = {  # cell: balanced accuracy, low, high
-    "tf_efficientnet_lite0-partial-stage4": (0.79, 0.68, 0.90),
-    "tf_efficientnet_lite1-partial-stage4": (0.77, 0.65, 0.88),
-    "tf_efficientnet_lite0-frozen": (0.72, 0.59, 0.83),
-    "tf_efficientnet_lite2-partial-stage4": (0.75, 0.63, 0.86),
-    "tf_efficientnet_lite1-frozen": (0.70, 0.58, 0.82),
-    "tf_efficientnet_lite2-frozen": (0.69, 0.56, 0.81),
-}
-BASELINES = {
-    "majority": (0.333, 0.333, 0.333),
-    "tf_efficientnet_lite0-scratch": (0.41, 0.29, 0.53),
-    "histogram": (0.47, 0.35, 0.60),
-}
 FIGURES = {"matrix", "similarity_profile", "scores", "confusion", "roc"}
 TABLES = {"scores", "classes", "confusion", "cohort", "plan"}
-HOSTILE = ("<script>alert(1)</script>", "50%_a&b", "$x^{")
-
-
-def interval(value, half_width):
-    return {
-        "value": value, "low": max(0.0, value - half_width), "high": min(1.0, value + half_width),
-    }  # fmt: skip
-
-
-def backbone_of(cell):
-    return cell.split("-")[0] if "-" in cell else ""
-
-
-def strategy_of(cell):
-    return cell.split("-")[1] if "-" in cell else cell
-
-
-def cut_of(cell):
-    return {"partial": "stage4", "frozen": "head", "scratch": "stem"}.get(strategy_of(cell))
-
-
-def write_json(path: Path, content) -> None:
-    path.write_text(json.dumps(content))
-
-
-def change_json(path: Path, **fields) -> None:
-    write_json(path, json.loads(path.read_text()) | fields)
-
-
-def write_csv(path: Path, columns, rows) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
-
-
-def write_summary(run: Path, classes) -> None:
-    images = sum(classes.values())
-    summary = {
-        "chosen": "tf_efficientnet_lite0-partial-stage4",
-        "headline": {"balanced_accuracy": 0.742, "low": 0.61, "high": 0.862},
-        "naive": {"balanced_accuracy": 0.79, "low": 0.68, "high": 0.90},
-        "images": images, "patients": images, "seconds": 412.6, "seed": 7,
-        "versions": {"meninx": "0.1.0", "torch": "2.14.1", "timm": "1.0.31"},
-        "synthetic": False, "patients_known": False, "classes": classes,
-        "folds": 5, "repeats": 5,
-        "notes": ["Patients are not named, so each image is taken as its own patient."],
-    }  # fmt: skip
-    write_json(run / "summary.json", summary)
-
-
-def write_matrix(run: Path, classes) -> None:
-    random = np.random.default_rng(0)
-    images = sum(classes.values())
-    layers = [
-        {
-            "name": f"{stage}.{number}", "stage": stage,
-            "kl": float(KL_OF_STAGE[stage] * random.lognormal(0, 0.3)),
-        }
-        for stage, count in STAGES.items()
-        for number in range(count)
-    ]  # fmt: skip
-    matrix = {
-        "images": images, "patients": images, "classes": classes,
-        "similarity": {
-            "kl": 0.113, "low": 0.104, "high": 0.131, "threshold": 0.06, "layers": layers,
-        },
-        "size": {"per_class": images / len(classes), "border": 1000},
-        "quadrant": "Q3",
-        "advice": {
-            "strategy": "partial", "cut": "stage4",
-            "reasons": [
-                "17.7 images per class are fewer than 1,000.",
-                "The images are farther from ImageNet (0.113) than the threshold (0.06).",
-            ],
-        },
-        "backbones": [
-            {"name": f"tf_efficientnet_lite{n}", "logme": -0.61 - n / 50, "probe": 0.72 - n / 60,
-             "milliseconds": 6.5 + 4 * n}
-            for n in range(3)
-        ],
-        "references": [
-            {"name": "ImageNet, 50 images", "kl": 0.010},
-            {"name": "natural photographs", "kl": 0.023},
-            {"name": "grey textures", "kl": 0.08},
-            {"name": "chest X-ray", "kl": 0.134},
-            {"name": "white noise", "kl": 0.63},
-        ],
-    }  # fmt: skip
-    write_json(run / "matrix.json", matrix)
-
-
-def write_cells(run: Path, images) -> None:
-    cells = {cell: "candidate" for cell in CANDIDATES} | {cell: "baseline" for cell in BASELINES}
-    plan = [
-        {
-            "cell": cell, "backbone": backbone_of(cell) or None, "strategy": strategy_of(cell),
-            "cut": cut_of(cell), "role": role, "folds": 5, "repeats": 5,
-            "reason": "advice of the matrix" if "partial" in cell else "for comparison",
-            "trained_parameters": 2_650_000 if "partial" in cell else 3843,
-        }
-        for cell, role in cells.items()
-    ]  # fmt: skip
-    write_json(run / "plan.json", {"cells": plan})
-    columns = [
-        "cell", "backbone", "strategy", "cut", "role", "balanced_accuracy",
-        "balanced_accuracy_low", "balanced_accuracy_high", "macro_f1", "auc", "log_loss", "seconds",
-    ]  # fmt: skip
-    scores = CANDIDATES | BASELINES
-    write_csv(
-        run / "scores.csv",
-        columns,
-        [
-            [cell, backbone_of(cell), strategy_of(cell), cut_of(cell), role, *scores[cell],
-             scores[cell][0] - 0.01, "" if cell == "majority" else scores[cell][0] + 0.1,
-             1.2 - scores[cell][0], 41.3]
-            for cell, role in cells.items()
-        ],
-    )  # fmt: skip
-    names = ("balanced_accuracy", "macro_f1", "sensitivity", "specificity", "auc", "log_loss")
-    return {
-        cell: {
-            "repeats": 5,
-            "scores": {name: interval(scores[cell][0], 0.1) for name in names},
-        }
-        for cell in cells
-    }
-
-
-def write_evaluation(run: Path, classes, cells) -> None:
-    labels = list(classes)
-    sensitivity = dict(zip(labels, (0.70, 0.82, 0.71), strict=True))
-    per_class = {
-        label: {
-            "images": count, "patients": count,
-            "sensitivity": interval(sensitivity[label], 0.19),
-            "specificity": interval(0.88, 0.08),
-            "auc": interval(0.84 + number / 40, 0.09),
-        }
-        for number, (label, count) in enumerate(classes.items())
-    }  # fmt: skip
-    rates = np.linspace(0, 1, 41)
-    roc = {
-        label: {
-            "false_positive_rate": rates.tolist(),
-            "true_positive_rate": (np.round(rates ** (0.2 + number / 10) * 16) / 16).tolist(),
-        }
-        for number, label in enumerate(labels)
-    }
-    confusion = [[11.2, 3.6, 1.2], [1.8, 18.0, 2.2], [1.4, 3.0, 10.6]]
-    chosen = "tf_efficientnet_lite0-partial-stage4"
-    evaluation = {
-        "cells": cells,
-        "chosen": {"cell": chosen, "classes": per_class, "confusion": confusion, "roc": roc},
-        "selection": dict(zip(CANDIDATES, (0.48, 0.27, 0.06, 0.13, 0.04, 0.02), strict=True)),
-        "comparisons": [
-            {"cell": chosen, "against": cell, "difference": 0.79 - value, "low": 0.79 - value - 0.1,
-             "high": 0.79 - value + 0.11}
-            for cell, (value, _, _) in (CANDIDATES | BASELINES).items()
-            if cell != chosen
-        ],
-    }  # fmt: skip
-    write_json(run / "evaluation.json", evaluation)
-
-
-def write_examples(run: Path, classes) -> None:
-    labels = list(classes)
-    (run / "examples").mkdir(parents=True)
-    examples = []
-    for number, predicted in enumerate([labels[0], labels[1], labels[1], labels[0]]):
-        sample, label = f"S-{number:04x}", labels[number % 2]
-        for kind in ("image", "heatmap"):
-            Image.new("RGB", (32, 32), (90, 90, 90 + 40 * number)).save(
-                run / "examples" / f"{sample}-{kind}.png"
-            )
-        examples.append(
-            {
-                "sample": sample, "label": label, "predicted": predicted,
-                "probabilities": {
-                    name: 0.7 if name == predicted else 0.15 for name in labels
-                },
-                "right": label == predicted,
-                "image": f"examples/{sample}-image.png",
-                "heatmap": f"examples/{sample}-heatmap.png",
-            }
-        )  # fmt: skip
-    write_json(run / "examples.json", examples)
-
-
-def write_run(run: Path, classes=CLASSES) -> Path:
-    """Write a complete run folder with numbers of a plausible study."""
-    run.mkdir(parents=True)
-    write_summary(run, classes)
-    write_matrix(run, classes)
-    write_evaluation(run, classes, write_cells(run, sum(classes.values())))
-    labels = [label for label, count in classes.items() for _ in range(count)]
-    write_csv(
-        run / "cohort.csv",
-        ["sample", "patient", "label", "fingerprint", "fold"],
-        [[f"S-{n:04x}", f"P-{n:04x}", label, f"{n:064x}", n % 5] for n, label in enumerate(labels)],
-    )
-    findings = [
-        {
-            "kind": "small", "severity": "info", "files": [],
-            "advice": "53 images: one image moves a score by about 2 points.",
-        },
-        {
-            "kind": "exact-duplicates", "severity": "warning", "files": ["S-0003", "S-0009"],
-            "advice": "The same pixels twice; they are kept on one side of every split.",
-        },
-    ]  # fmt: skip
-    write_json(run / "audit.json", {"findings": findings})
-    write_examples(run, classes)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -285,33 +60,6 @@ def run(tmp_path) -> Path:
 def without_figures(monkeypatch):
     """Leave the figures out where a test is about the page alone: they take the time."""
     monkeypatch.setattr("meninx.report.rendering.render_figure", lambda figure, kind: b"<svg/>")
-
-
-class Reader(HTMLParser):
-    """What a browser would see: text, tags and everything a page may load or follow."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.targets: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.text = " ".join(" ".join(self.texts).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.targets += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")
-        ]
-        assert not [name for name, _ in attrs if name.startswith("on")]
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    made = [run / "report.html", *(run / "figures").iterdir(), *(run / "tables").iterdir()]
-    return {str(path.relative_to(run)): path.read_bytes() for path in made}
 
 
 # What is written
@@ -373,8 +121,11 @@ def test_a_failed_write_leaves_the_old_page_whole(run, without_figures, monkeypa
 def test_the_page_loads_nothing_and_runs_nothing(page):
     reader = Reader(page)
     assert not reader.tags & {"script", "link", "iframe", "object", "embed", "base", "form"}
-    assert reader.targets
-    assert all(target.startswith("data:image/") for target in reader.targets)
+    sections = {target for target in reader.targets if target.startswith("#")}
+    assert sections and all(f'id="{target[1:]}"' in page for target in sections)
+    beside = set(reader.targets) - sections
+    beside -= {target for target in beside if target.startswith("data:image/")}
+    assert beside == {"checklist-claim.html", "checklist-tripod.html"}
     assert "http://" not in page and "https://" not in page
     assert "url(" not in page and "@import" not in page
 
@@ -602,108 +353,6 @@ def test_no_sign_of_latex_survives_escaping(text):
     assert not set(bare) & set("&%$#_{}~^\\<>|\n")
 
 
-# Language
-
-
-def keys_asked_for() -> Iterator[str]:
-    """Find every key in a call of `words(…)`, in code and in templates."""
-    folder = Path(meninx.report.__file__).parent
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-                continue
-            if node.func.id in ("words", "self") and node.args:
-                yield from (
-                    part.value
-                    for part in ast.walk(node.args[0])
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
-                )
-    for path in folder.rglob("*.j2"):
-        for argument in re.findall(r"words\(([^,)]*)", path.read_text()):
-            yield from re.findall(r"[\"']([\w.]+)[\"']", argument)
-
-
-def sections_asked_for() -> set[str]:
-    """Find every section whose keys come from a run's files, in a call of `words.name(…)`."""
-    folder = Path(meninx.report.__file__).parent
-    sources = [*folder.rglob("*.py"), *folder.rglob("*.j2")]
-    return {
-        section
-        for path in sources
-        for section in re.findall(r"words\.name\(\s*[\"'](\w+)[\"']", path.read_text())
-    }
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_every_sentence_asked_for_is_there_and_none_stands_idle(language):
-    there, asked = set(Words.load(language).sentences), set(keys_asked_for())
-    assert len(asked) > 100
-    assert asked - there == set()
-    idle = {key for key in there - asked if key.split(".")[0] not in sections_asked_for()}
-    assert idle == set()
-
-
-def test_languages_have_the_same_sentences_with_the_same_placeholders():
-    catalogues = [Words.load(language).sentences for language in LANGUAGES]
-
-    def placeholders(sentence):
-        return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
-
-    english, *others = [
-        {key: placeholders(sentence) for key, sentence in sentences.items()}
-        for sentences in catalogues
-    ]
-    for other in others:
-        assert other == english
-    same = [key for key, text in catalogues[0].items() if catalogues[1][key] == text]
-    untranslatable = {"number.percent", "page.kicker", "confusion.row_total", "matrix.advice",
-                      "notes.affected"}  # fmt: skip
-    assert {key for key in same if not key.startswith(("column.", "trains."))} <= untranslatable
-
-
-def test_the_page_speaks_indonesian(tmp_path):
-    run = write_run(tmp_path / "run")
-    change_json(run / "summary.json", synthetic=True)
-    page = render(run, language="id").read_text()
-    assert '<html lang="id">' in page
-    text = Reader(page).text
-    for said in (
-        "DATA SINTETIS",
-        "bukan alat kesehatan",
-        "akurasi seimbang 0,74",
-        "selang kepercayaan 95 %: 0,61 hingga 0,86",
-        "53 citra",
-        "lipatan",
-    ):
-        assert said in text  # fmt: skip
-    assert "balanced accuracy" not in text.lower()
-    table = (run / "tables" / "scores.tex").read_text()
-    assert "0,79 (0,68 hingga 0,90)" in table
-    assert "0.79" in (run / "tables" / "scores.csv").read_text()  # data keep the dot
-
-
-def test_another_language_is_refused(run):
-    with pytest.raises(StudyError, match="'de'; choose one of en, id"):
-        render(run, language="de")
-
-
-@given(st.floats(-1e6, 1e6), st.integers(0, 4))
-def test_a_number_means_the_same_in_both_languages(value, decimals):
-    english = format_number(value, "en", decimals)
-    swapped = format_number(value, "id", decimals).translate(str.maketrans(",.", ".,"))
-    assert english == swapped
-    assert float(english.replace(",", "").replace("−", "-")) == pytest.approx(
-        value, abs=0.51 * 10**-decimals
-    )
-    assert not re.fullmatch(r"−0(\.0*)?", english)
-
-
-@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
-def test_no_number_is_a_dash(value):
-    assert format_number(value, "en") == "–"
-    assert Words.load("en").percent(value) == "–"
-
-
 # Figures
 
 
@@ -780,13 +429,13 @@ def test_estimates_are_written_with_their_interval():
         ({"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}, "not the best"),
     ],
 )
-def test_the_page_says_whether_the_advice_held(run, advice, sentence):
+def test_the_page_says_whether_the_advice_held(run, without_figures, advice, sentence):
     evaluation = json.loads((run / "evaluation.json").read_text())
     write_json(run / "evaluation.json", {**evaluation, "advice": advice})
     page = render(run).read_text()
     assert "Did the advice hold?" in page and sentence in page
 
 
-def test_the_page_says_nothing_of_advice_that_was_not_tried(run):
+def test_the_page_says_nothing_of_advice_that_was_not_tried(run, without_figures):
     assert "advice" not in json.loads((run / "evaluation.json").read_text())
     assert "Did the advice hold?" not in render(run).read_text()

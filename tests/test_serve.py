@@ -100,7 +100,8 @@ def test_an_image_is_answered_as_the_bundle_answers_it(
     assert response.status_code == 200
     (answer,) = response.json()
     assert list(answer) == [
-        "image", "patient", "probabilities", "prediction_set", "out_of_distribution", "heatmap",
+        "image", "patient", "probabilities", "prediction_set", "out_of_distribution",
+        "novelty", "heatmap",
     ]  # fmt: skip
     assert answer["image"] == "Ms Doe.png"
     assert answer["patient"] is None
@@ -120,7 +121,7 @@ def test_the_heatmap_is_a_picture_of_the_images_size(client: TestClient) -> None
 def test_where_no_place_spoke_for_the_class_there_is_no_heatmap(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bundle, "explain", lambda self, image, label: np.zeros(image.shape[:2]))
+    monkeypatch.setattr(Bundle, "_explain_seen", lambda self, seen, _: np.zeros(seen.shape[:2]))
     (answer,) = client.post("/predict", files={"file": ("a.png", encode(draw(0, 51)))}).json()
     assert answer["heatmap"] is None
 
@@ -144,7 +145,7 @@ def test_two_explanations_never_run_at_once(
         running.pop()
         return np.zeros(image.shape[:2])
 
-    monkeypatch.setattr(Bundle, "explain", explain)
+    monkeypatch.setattr(Bundle, "_explain_seen", explain)
     files = {"file": ("a.png", encode(draw(0, 51)))}
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: client.post("/predict", files=files), range(4)))
@@ -215,16 +216,15 @@ def test_nothing_of_an_upload_stays_on_disk_or_in_a_log(
 ) -> None:
     seen = []
 
-    def read(path: Path) -> np.ndarray:
+    see = Bundle.see
+
+    def read(self: Bundle, path: Path) -> np.ndarray:
         assert path.is_relative_to(disk)
         assert path.parent.stat().st_mode & 0o077 == 0  # no other user may look
         seen.append(path.name)
-        return read_image(path)
+        return see(self, path)
 
-    from meninx.serve import application
-
-    read_image = application.read_image
-    monkeypatch.setattr(application, "read_image", read)
+    monkeypatch.setattr(Bundle, "see", read)
     with caplog.at_level(logging.DEBUG):
         for name, content in (("DOE^JANE.png", encode(draw(0, 54))), ("DOE^JANE.dcm", b"broken")):
             client.post("/predict", files={"file": (name, content)})

@@ -10,14 +10,17 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from meninx.errors import MeninxError
+from meninx.errors import CohortError, MeninxError
+
+if TYPE_CHECKING:
+    from meninx.cohort import Cohort
 
 app = typer.Typer(
     help="Honest transfer learning for small sets of brain MRI. "
@@ -39,6 +42,30 @@ PatientPattern = Annotated[
     typer.Option(help="Regular expression that finds the patient in a file name."),
 ]
 Slices = Annotated[int, typer.Option(help="How many slices to take of each volume.", min=1)]
+Choose = Annotated[
+    Literal["even", "middle", "brain"],
+    typer.Option(
+        help="Which slices: evenly spaced in the central half, around the middle, or evenly "
+        "spaced where the head is large."
+    ),
+]
+AcrossAxis = Annotated[
+    Literal["axial", "coronal", "sagittal"],
+    typer.Option("--axis", help="Across which NIfTI volumes are sliced."),
+]
+AllowOutside = Annotated[
+    bool,
+    typer.Option("--allow-outside", help="Accept a manifest's images outside its folder."),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images that cannot be used, and record it.")
+]
+WholeImage = Annotated[
+    bool,
+    typer.Option(
+        "--whole-image", help="Keep all of each image; by default the head is cropped out."
+    ),
+]
 Backbones = Annotated[
     str | None, typer.Option(help="Names, separated by commas; by default the packaged three.")
 ]
@@ -70,9 +97,33 @@ def study(
     ] = None,
     folds: Annotated[int, typer.Option(min=2)] = 5,
     repeats: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of every cell; by default 5, fewer for those that take long."),
+        int, typer.Option(min=1, help="How often each candidate goes through the folds.")
+    ] = 5,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="For the whole study, such as 90s, 5m or 1h: what fits is run."),
     ] = None,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="Score the choice by nested cross-validation too.")
+    ] = False,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Of the chosen cell, not of a frozen one.")
+    ] = False,
+    leave_one_patient_out: Annotated[
+        bool, typer.Option("--leave-one-patient-out", help="As many folds as patients, once.")
+    ] = False,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(help="Shares where it would be used, such as lm=0.1,leukemia=0.4,normal=0.5."),
+    ] = None,
+    aggregation: Annotated[
+        Literal["mean", "max", "top_k"],
+        typer.Option(help="How a patient's images make one answer."),
+    ] = "mean",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse a picture that is said to be of two patients."),
+    ] = False,
     seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; changes the time, never the result.")
@@ -81,6 +132,11 @@ def study(
     similarity_border: SimilarityBorder = 0.063,
     patient_pattern: PatientPattern = None,
     slices: Slices = 1,
+    choose: Choose = "even",
+    axis: AcrossAxis = "axial",
+    allow_outside: AllowOutside = False,
+    skip_bad: SkipBad = False,
+    whole_image: WholeImage = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, run nothing.")
     ] = False,
@@ -91,11 +147,13 @@ def study(
     as_json: AsJson = False,
 ) -> None:
     """Find the best model that DATA allows, and how good it really is."""
-    from meninx.cohort import Cohort
+    from meninx.evaluate import Aggregation
     from meninx.matrix import Borders
-    from meninx.study import DEFAULT_BACKBONES, Study
+    from meninx.study import DEFAULT_BACKBONES, Study, read_duration, read_prevalence
 
-    cohort = Cohort.open(data, patient_pattern, slices)
+    cohort = _open_cohort(
+        data, patient_pattern, slices, choose, axis, allow_outside, skip_bad, whole_image
+    )
     if not cohort.patients_known:
         _say("Nothing says who the patients are: each image is taken for a patient of its own.")
     question = Study(
@@ -104,12 +162,19 @@ def study(
         strategies=_read_strategies(strategies),
         folds=folds,
         repeats=repeats,
+        time_limit=read_duration(time_limit) if time_limit else None,
         seed=seed,
         borders=Borders(size_border, similarity_border),
+        leaves_one_patient_out=leave_one_patient_out,
+        is_nested=nested,
+        measures_learning_curve=learning_curve,
+        prevalence=read_prevalence(prevalence) if prevalence else None,
+        aggregation=Aggregation(aggregation),
+        is_strict=strict,
     )
     if dry_run:
-        plan = question.plan().as_dict()
-        columns = ("cell", "role", "folds", "repeats", "trained_parameters", "reason")
+        plan = question.plan(workers).as_dict()
+        columns = ("cell", "role", "folds", "repeats", "predicted_seconds", "reason")
         _show(plan, [_make_table("The plan", columns, plan["cells"])], as_json)
         return
     report_file = question.run(out, workers, fresh, language.value)
@@ -145,17 +210,87 @@ def phantom(
 def cohort(
     data: Data,
     patient_pattern: PatientPattern = None,
-    slices: Slices = 1,
+    slices: Annotated[
+        int | None, typer.Option(help="How many slices of each volume or series.", min=1)
+    ] = None,
+    choose: Choose = "even",
+    axis: AcrossAxis = "axial",
+    allow_outside: AllowOutside = False,
+    skip_bad: SkipBad = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The manifest to write.", metavar="CSV")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="For DICOM: label, and patient, series or folder.", metavar="CSV"),
+    ] = None,
+    cemri: Annotated[
+        bool, typer.Option("--cemri", help="DATA is the CE-MRI set (.mat files).")
+    ] = False,
+    series: Annotated[
+        str | None, typer.Option(help="Regular expression for series, such as T1.*POST.")
+    ] = None,
+    kinds: Annotated[
+        str, typer.Option(help="Of series: original, derived, localiser, separated by commas.")
+    ] = "original",
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Key of the pseudonyms; made if not there, by default beside -o."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which images DATA has, and the pseudonym that reports call each by."""
-    from meninx.cohort import Cohort
-
-    opened = Cohort.open(data, patient_pattern, slices)
+    """Show which images DATA has, or write a manifest of a DICOM folder or the CE-MRI set."""
+    if labels or cemri:
+        if out is None:
+            raise typer.BadParameter("name the manifest to write with -o")
+        wanted = series, kinds, slices, choose
+        _write_manifest(data, labels, out, key or out.with_suffix(".key"), wanted, skip_bad)
+        return
+    if out is not None:
+        raise typer.BadParameter("-o goes with --labels (a DICOM folder) or --cemri")
+    opened = _open_cohort(data, patient_pattern, slices or 1, choose, axis, allow_outside, skip_bad)
     table = opened.table().drop(columns="fingerprint")
     table["image"] = [str(sample.path) for sample in opened.samples]
     rows = json.loads(table.to_json(orient="records"))
     _show(rows, [_make_table("Images", tuple(rows[0]), rows)], as_json)
+
+
+def _write_manifest(
+    data: Path,
+    labels: Path | None,
+    out: Path,
+    key: Path,
+    wanted: tuple[str | None, str, int | None, str],
+    skip_bad: bool,
+) -> None:
+    from meninx.cohort import (
+        SeriesKind,
+        SliceChoice,
+        Wanted,
+        write_cemri_manifest,
+        write_dicom_manifest,
+    )
+
+    if labels is None:
+        written = write_cemri_manifest(data, out, key, skip_bad)
+    else:
+        pattern, kinds, slices, choose = wanted
+        for name in _split_names(kinds):
+            if name not in list(SeriesKind):
+                raise typer.BadParameter(f"{name!r} is not {', '.join(SeriesKind)}")
+        chosen_kinds = {SeriesKind(name) for name in _split_names(kinds)}
+        rule = Wanted(pattern, chosen_kinds, slices, SliceChoice(choose))
+        written = write_dicom_manifest(data, labels, out, key, rule, skip_bad)
+    for reason, count in written.left_out.items():
+        _say(f"Left out: {count} {reason}.")
+    if not data.absolute().is_relative_to(out.absolute().parent):
+        _say("The images lie outside the manifest's folder: open it with --allow-outside.")
+    console.print(
+        f"Manifest: {written.path} ({written.images} images, {written.patients} patients; "
+        f"key: {key})",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -163,17 +298,28 @@ def audit(
     data: Data,
     patient_pattern: PatientPattern = None,
     slices: Slices = 1,
+    choose: Choose = "even",
+    axis: AcrossAxis = "axial",
+    allow_outside: AllowOutside = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse a picture that is said to be of two patients."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look for what would make a score false, before anything is trained."""
-    from meninx.cohort import Cohort
     from meninx.cohort import audit as audit_cohort
 
-    found = audit_cohort(Cohort.open(data, patient_pattern, slices))
+    # Images that cannot be read are findings here, not a reason to stop.
+    opened = _open_cohort(data, patient_pattern, slices, choose, axis, allow_outside, True)
+    found = audit_cohort(opened, strict)
     findings = [finding.as_dict() for finding in found]
     rows = [{**finding.as_dict(), "files": ", ".join(finding.files)} for finding in found]
     table = _make_table("Findings", ("severity", "kind", "advice", "files"), rows)
     _show({"findings": findings}, [table], as_json)
+    errors = [finding for finding in findings if finding["severity"] == "error"]
+    if strict and errors:
+        raise CohortError(f"the audit found {len(errors)} errors; the first: {errors[0]['advice']}")
 
 
 @app.command()
@@ -188,16 +334,22 @@ def matrix(
     seed: Seed = 0,
     patient_pattern: PatientPattern = None,
     slices: Slices = 1,
+    choose: Choose = "even",
+    axis: AcrossAxis = "axial",
+    allow_outside: AllowOutside = False,
+    skip_bad: SkipBad = False,
+    whole_image: WholeImage = False,
     as_json: AsJson = False,
 ) -> None:
     """Place DATA on the Size-Similarity Matrix and say what follows."""
-    from meninx.cohort import Cohort
     from meninx.files import write_whole
     from meninx.matrix import Borders, SizeSimilarityMatrix
     from meninx.report import MatrixFile, Words, draw_matrix, render_figure
     from meninx.study import DEFAULT_BACKBONES
 
-    opened = Cohort.open(data, patient_pattern, slices)
+    opened = _open_cohort(
+        data, patient_pattern, slices, choose, axis, allow_outside, skip_bad, whole_image
+    )
     names = _split_names(backbones) or DEFAULT_BACKBONES
     measured = SizeSimilarityMatrix.measure(
         opened, names, seed, Borders(size_border, similarity_border)
@@ -222,6 +374,11 @@ def backbones(
     ] = None,
     patient_pattern: PatientPattern = None,
     slices: Slices = 1,
+    choose: Choose = "even",
+    axis: AcrossAxis = "axial",
+    allow_outside: AllowOutside = False,
+    skip_bad: SkipBad = False,
+    whole_image: WholeImage = False,
     as_json: AsJson = False,
 ) -> None:
     """List the pretrained CNNs that are within reach, or rank them on DATA."""
@@ -240,11 +397,12 @@ def backbones(
         ]
         _show(rows, [_make_table("Backbones", tuple(rows[0]), rows)], as_json)
         return
-    from meninx.cohort import Cohort
     from meninx.matrix import SizeSimilarityMatrix
 
     within_reach = tuple(entry.name for entry in entries if entry.weights)
-    opened = Cohort.open(data, patient_pattern, slices)
+    opened = _open_cohort(
+        data, patient_pattern, slices, choose, axis, allow_outside, skip_bad, whole_image
+    )
     measured = SizeSimilarityMatrix.measure(opened, _split_names(names) or within_reach).as_dict()
     _show(measured["backbones"], [_make_fit_table(measured["backbones"])], as_json)
 
@@ -293,6 +451,7 @@ def predict(
             "image": answer["image"],
             **{name: f"{p:.3f}" for name, p in answer["probabilities"].items()},
             "set": ", ".join(answer["prediction_set"]) or "cannot tell",
+            "unlike the training images": _say_whether(answer["out_of_distribution"]),
         }
         for answer in answers
     ]
@@ -338,6 +497,34 @@ def export(
 
     file = export_onnx(Bundle.open(bundle), out)
     console.print(f"ONNX file: {file}", highlight=False, soft_wrap=True)
+
+
+def _open_cohort(
+    data: Path,
+    patient_pattern: str | None,
+    slices: int,
+    choose: str,
+    axis: str,
+    allow_outside: bool,
+    skip_bad: bool,
+    whole_image: bool = False,
+) -> "Cohort":
+    from meninx.cohort import Axis, Cohort, SliceChoice
+
+    return Cohort.open(
+        data,
+        patient_pattern,
+        slices,
+        choose=SliceChoice(choose),
+        axis=Axis(axis),
+        allow_outside=allow_outside,
+        skip_bad=skip_bad,
+        whole_image=whole_image,
+    )
+
+
+def _say_whether(fact: bool | None) -> str:
+    return "not known" if fact is None else "YES" if fact else "no"
 
 
 def _split_names(names: str | None) -> tuple[str, ...]:
@@ -418,5 +605,7 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> None:
-    _say(f"meninx: {sentence}")
+    # A file's name may hold what a terminal obeys.
+    shown = "".join(letter if letter.isprintable() else "�" for letter in sentence)
+    _say(f"meninx: {shown}")
     sys.exit(2)

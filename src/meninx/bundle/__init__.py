@@ -4,6 +4,7 @@ It stands after explanation. In come a fitted classifier, its calibration and it
 goes a folder of safetensors and JSON, which predicts and explains without the training data.
 """
 
-from meninx.bundle.bundle import Bundle, Card, Prediction
+from meninx.bundle.bundle import Bundle, Prediction
+from meninx.bundle.card import Card
 
 __all__ = ["Bundle", "Card", "Prediction"]

@@ -8,7 +8,8 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,66 +20,19 @@ from safetensors.torch import load, save
 from torch import nn
 
 from meninx.backbones import Backbone
-from meninx.cohort import Image, as_pixels, fingerprint_of
-from meninx.errors import BundleError
-from meninx.evaluate import Calibration
+from meninx.backbones.architectures import find_architecture
+from meninx.bundle.card import CARD_FILE, FORMAT, Card, read_card
+from meninx.cohort import Image, as_head, as_pixels, fingerprint_of
+from meninx.errors import BackboneError, BundleError
+from meninx.evaluate import Calibration, Novelty, NoveltyDetector
 from meninx.explain import crop_to_image, draw_overlay, explain
 from meninx.files import write_whole
 from meninx.finetune import FineTunedClassifier, build_head, make_views
 
-FORMAT = "meninx-bundle-1"
+WEIGHTS_FILE, NOVELTY_FILE = "weights.safetensors", "novelty.safetensors"
+# ImageNet's classifier, which an architecture counts and a bundle does not hold.
+LARGEST_CLASSIFIER = 2**26
 NOTICE = "Research software, not a medical device: no diagnosis may rest on it."
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a bundle says about itself: the content of ``bundle.json``.
-
-    Attributes
-    ----------
-    format
-        Which version of this layout.
-    notice
-        That it is no medical device.
-    synthetic
-        Whether it was trained on synthetic images: then it is a demonstration, nothing else.
-    backbone, strategy, cut, extra_layers
-        How it was made.
-    pretrained
-        Where the pretrained weights came from: kind, location, sha256.
-    classes
-        Names, in the order of the logits.
-    views, augmentation
-        What an image is seen in; probabilities are made from the mean logits.
-    calibration
-        Temperature, threshold and level of prediction sets.
-    cohort
-        Numbers of images and patients, per class, and a checksum of the pixels.
-    scores
-        The study's headline, with its interval.
-    versions
-        Of the software that made it.
-    weights_sha256
-        Checksum of ``weights.safetensors``.
-    """
-
-    format: str
-    notice: str
-    synthetic: bool
-    backbone: str
-    strategy: str
-    cut: str
-    extra_layers: tuple[int, ...]
-    pretrained: dict[str, str]
-    classes: tuple[str, ...]
-    views: int
-    augmentation: float
-    input_size: int
-    calibration: dict[str, float]
-    cohort: dict[str, Any]
-    scores: dict[str, Any]
-    versions: dict[str, str]
-    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -92,10 +46,13 @@ class Prediction:
     prediction_set
         The classes that cannot be excluded at the bundle's level; several, or none, means that
         it cannot tell.
+    novelty
+        How unlike the training images it is; None where the bundle has not learned that.
     """
 
     probabilities: dict[str, float]
     prediction_set: tuple[str, ...]
+    novelty: Novelty | None = None
 
     @property
     def most_probable(self) -> str:
@@ -105,15 +62,18 @@ class Prediction:
     def describe(self, image: str, heatmap: str | None) -> dict[str, Any]:
         """Give one entry of ``predict --json``, for an image's name and its heatmap's address.
 
-        ``patient`` is None: a bundle knows no patients. ``out_of_distribution`` is None: it is
-        not assessed by this version.
+        ``patient`` is None: a patient's pseudonym is made from all images of that patient, and
+        one image cannot tell it. ``out_of_distribution`` is true, false, or None where the
+        bundle cannot tell; ``novelty`` holds the ``score`` and ``threshold`` behind it.
         """
+        novelty = self.novelty
         return {
             "image": image,
             "patient": None,
             "probabilities": self.probabilities,
             "prediction_set": list(self.prediction_set),
-            "out_of_distribution": None,
+            "out_of_distribution": novelty and novelty.is_out_of_distribution,
+            "novelty": novelty and {"score": novelty.distance, "threshold": novelty.threshold},
             "heatmap": heatmap,
         }
 
@@ -130,11 +90,17 @@ class Bundle:
         Prepares images; its own weights are not used.
     network
         From normalised images ``(n, 3, s, s)`` to logits ``(n, k)``.
+    calibration
+        From logits to probabilities and prediction sets.
+    novelty
+        Tells images unlike those it was trained on; None where that was not learned.
     """
 
     card: Card
     backbone: Backbone
     network: nn.Sequential
+    calibration: Calibration
+    novelty: NoveltyDetector | None
 
     @classmethod
     def save(
@@ -144,6 +110,7 @@ class Bundle:
         classes: Sequence[str],
         calibration: Calibration,
         facts: Mapping[str, Any],
+        novelty: NoveltyDetector | None = None,
     ) -> Self:
         """Write a fitted classifier as a bundle and open it.
 
@@ -159,6 +126,8 @@ class Bundle:
             From out-of-fold predictions.
         facts
             ``synthetic``, ``cohort``, ``scores`` and ``versions`` of :class:`Card`.
+        novelty
+            Learned from the same images.
         """
         weights = save(
             {name: t.contiguous() for name, t in classifier.network_.state_dict().items()}
@@ -181,13 +150,18 @@ class Bundle:
             augmentation=classifier.augmentation,
             input_size=classifier.backbone_.input_size,
             calibration=asdict(calibration),
-            weights_sha256=hashlib.sha256(weights).hexdigest(),
+            weights_sha256=_hash(weights),
             **facts,
         )
-        (folder / "bundle.json").unlink(missing_ok=True)
-        write_whole(folder / "weights.safetensors", weights)
+        (folder / CARD_FILE).unlink(missing_ok=True)
+        (folder / NOVELTY_FILE).unlink(missing_ok=True)
+        write_whole(folder / WEIGHTS_FILE, weights)
+        if novelty is not None:
+            content = save({name: t.contiguous() for name, t in novelty.as_tensors().items()})
+            write_whole(folder / NOVELTY_FILE, content)
+            card = replace(card, novelty={**novelty.as_dict(), "sha256": _hash(content)})
         # Last: with it the bundle is whole.
-        write_whole(folder / "bundle.json", json.dumps(asdict(card), indent=1).encode())
+        write_whole(folder / CARD_FILE, json.dumps(asdict(card), indent=1).encode())
         return cls.open(folder)
 
     @classmethod
@@ -199,28 +173,17 @@ class Bundle:
         BundleError
             It is incomplete, altered, or no bundle of this format.
         """
-        card = _read_card(folder)
-        try:
-            weights = (folder / "weights.safetensors").read_bytes()
-        except OSError as error:
-            raise BundleError(
-                f"{folder} has no weights.safetensors; ask for the whole bundle"
-            ) from error
-        if hashlib.sha256(weights).hexdigest() != card.weights_sha256:
-            raise BundleError(
-                f"{folder / 'weights.safetensors'} is not the file that bundle.json describes "
-                "(another checksum); it was altered or damaged: ask for the bundle again"
-            )
-        backbone = Backbone.untrained(card.backbone)
-        head = build_head(backbone.features, len(card.classes), card.extra_layers, dropout=0)
-        parts = [*backbone.network.named_children(), ("head", head)]
-        network = nn.Sequential(OrderedDict(parts)).eval()
-        try:
-            network.load_state_dict(load(weights))
-        except (RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise BundleError(f"the weights in {folder} do not fit its card: {reason}") from error
-        return cls(card, backbone.resized(card.input_size), network)
+        card = read_card(folder)
+        content = _read_weights(folder / WEIGHTS_FILE, card.weights_sha256)
+        backbone, network = _build(card, len(content), folder)
+        _load_into(network, content, folder)
+        return cls(
+            card=card,
+            backbone=backbone.resized(card.input_size),
+            network=network,
+            calibration=_restore_calibration(card, folder),
+            novelty=_restore_novelty(card, folder),
+        )
 
     def predict(self, images: Sequence[Image]) -> list[Prediction]:
         """Classify images.
@@ -235,18 +198,48 @@ class Bundle:
         ImageError
             One of them cannot be read.
         """
-        calibration = Calibration(**self.card.calibration)
-        predictions = []
-        for image in images:
-            probabilities = calibration.apply(self._compute_logits(image))
-            members = calibration.choose_set(probabilities)[0]
-            predictions.append(
-                Prediction(
-                    dict(zip(self.card.classes, probabilities[0].tolist(), strict=True)),
-                    tuple(np.asarray(self.card.classes)[members].tolist()),
-                )
-            )
-        return predictions
+        return [self.classify(self.see(image)) for image in images]
+
+    def see(self, image: Image) -> np.ndarray:
+        """Give what the network is given of an image: its head alone, if it was trained so.
+
+        Returns
+        -------
+        np.ndarray
+            float32 in [0, 1], ``(h, w)`` or ``(h, w, 3)``.
+        """
+        return as_head(image) if self.card.is_framed else as_pixels(image)
+
+    def classify(self, seen: np.ndarray) -> Prediction:
+        """Classify what :meth:`see` gave of an image."""
+        probabilities = self.calibration.apply(self._compute_logits(seen))
+        members = self.calibration.choose_set(probabilities)[0]
+        return Prediction(
+            dict(zip(self.card.classes, probabilities[0].tolist(), strict=True)),
+            tuple(np.asarray(self.card.classes)[members].tolist()),
+            self.novelty.assess([seen])[0] if self.novelty else None,
+        )
+
+    def examine(self, image: Image) -> tuple[np.ndarray, Prediction, np.ndarray]:
+        """Classify an image, and explain the answer, reading it once.
+
+        Returns
+        -------
+        seen
+            As :meth:`see`.
+        prediction
+            As :meth:`predict`.
+        heatmap
+            ``(h, w)`` of what was seen, in [0, 1]: where the most probable class was found.
+
+        Raises
+        ------
+        ImageError
+            It cannot be read.
+        """
+        seen = self.see(image)
+        prediction = self.classify(seen)
+        return seen, prediction, self._explain_seen(seen, prediction.most_probable)
 
     def describe(
         self, images: Sequence[Path], heatmaps: Path | None = None
@@ -266,15 +259,15 @@ class Bundle:
         list of dict
             An entry an image; see :meth:`Prediction.describe`.
         """
-        pictures = [as_pixels(path) for path in images]
         answers = []
-        for path, pixels, prediction in zip(images, pictures, self.predict(pictures), strict=True):
-            drawn = None
-            if heatmaps is not None:
-                overlay = draw_overlay(pixels, self.explain(pixels, prediction.most_probable))
-                name = f"{fingerprint_of(pixels)[:16]}.png"
-                drawn = str(write_whole(heatmaps / name, overlay))
-            answers.append(prediction.describe(str(path), drawn))
+        for path in images:
+            if heatmaps is None:
+                answers.append(self.classify(self.see(path)).describe(str(path), None))
+                continue
+            seen, prediction, heatmap = self.examine(path)
+            name = f"{fingerprint_of(seen)[:16]}.png"
+            drawn = write_whole(heatmaps / name, draw_overlay(seen, heatmap))
+            answers.append(prediction.describe(str(path), str(drawn)))
         return answers
 
     def explain(self, image: Image, label: str) -> np.ndarray:
@@ -283,7 +276,7 @@ class Bundle:
         Returns
         -------
         np.ndarray
-            ``(h, w)`` of the image, in [0, 1].
+            ``(h, w)`` of what it is given of the image (see :meth:`see`), in [0, 1].
 
         Raises
         ------
@@ -294,14 +287,16 @@ class Bundle:
         """
         if label not in self.card.classes:
             raise BundleError(f"this bundle knows {', '.join(self.card.classes)}, not {label!r}")
-        pixels = as_pixels(image)
-        inputs = self.backbone.prepare([pixels])
-        heatmap = explain(self.network, inputs, [self.card.classes.index(label)])[0]
-        return crop_to_image(heatmap, *pixels.shape[:2])
+        return self._explain_seen(self.see(image), label)
 
-    def _compute_logits(self, image: Image) -> np.ndarray:
+    def _explain_seen(self, seen: np.ndarray, label: str) -> np.ndarray:
+        inputs = self.backbone.prepare([seen])
+        heatmap = explain(self.network, inputs, [self.card.classes.index(label)])[0]
+        return crop_to_image(heatmap, *seen.shape[:2])
+
+    def _compute_logits(self, pixels: np.ndarray) -> np.ndarray:
         """Average the logits ``(1, k)`` of an image over its views."""
-        square = self.backbone.to_square([as_pixels(image)])
+        square = self.backbone.to_square([pixels])
         views = make_views(self.card.views, self.card.augmentation)
         seen = torch.cat([view.apply(square) for view in views])
         with torch.inference_mode():
@@ -310,18 +305,77 @@ class Bundle:
         return mean
 
 
-def _read_card(folder: Path) -> Card:
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_weights(path: Path, sha256: object) -> bytes:
+    """Read a file of tensors and see that it is the one that the card describes."""
     try:
-        content = json.loads((folder / "bundle.json").read_bytes())
-    except FileNotFoundError as error:
-        raise BundleError(f"{folder} is no bundle: it has no bundle.json") from error
-    except (ValueError, OSError) as error:
-        raise BundleError(f"{folder / 'bundle.json'} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise BundleError(f"{folder} is no bundle of the format {FORMAT}")
-    for name in ("classes", "extra_layers"):
-        content[name] = tuple(content.get(name, ()))
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path.parent} has no {path.name} that can be read; ask for the whole bundle"
+        ) from error
+    if _hash(content) != sha256:
+        raise BundleError(
+            f"{path} is not the file that {CARD_FILE} describes (another checksum); it was "
+            "altered or damaged: ask for the bundle again"
+        )
+    return content
+
+
+def _build(card: Card, weight_bytes: int, folder: Path) -> tuple[Backbone, nn.Sequential]:
+    """Build the network that a card describes, if the weights at hand could fill it."""
     try:
-        return Card(**content)
-    except TypeError as error:
-        raise BundleError(f"{folder / 'bundle.json'} lacks a field, or has one too many") from error
+        architecture = find_architecture(card.backbone)
+        if 4 * architecture.count_parameters() > weight_bytes + LARGEST_CLASSIFIER:
+            raise BundleError(f"the card in {folder} describes a larger network than its weights")
+        backbone = Backbone.untrained(card.backbone)
+    except BackboneError as error:
+        raise BundleError(f"the card in {folder} names no network to be had: {error}") from error
+    widths = (backbone.features, *card.extra_layers, len(card.classes))
+    if 4 * sum(a * b for a, b in pairwise(widths)) > weight_bytes:
+        raise BundleError(f"the card in {folder} describes a larger head than its weights")
+    head = build_head(backbone.features, len(card.classes), card.extra_layers, dropout=0)
+    parts = [*backbone.network.named_children(), ("head", head)]
+    return backbone, nn.Sequential(OrderedDict(parts)).eval()
+
+
+def _load_into(network: nn.Module, content: bytes, folder: Path) -> None:
+    """Give a network its weights."""
+    try:
+        tensors = load(content)
+        network.load_state_dict(tensors)
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise BundleError(f"the weights in {folder} do not fit its card: {reason}") from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise BundleError(f"the weights in {folder} hold values that are no numbers")
+
+
+def _restore_calibration(card: Card, folder: Path) -> Calibration:
+    """Make the calibration and try it, so that no odd value waits for the first image."""
+    try:
+        calibration = Calibration(**card.calibration)
+        is_sound = calibration.temperature > 0
+        if is_sound:
+            probabilities = calibration.apply(np.zeros((1, len(card.classes))))
+            chosen = calibration.choose_set(probabilities)
+            is_sound = probabilities.shape == chosen.shape and np.isfinite(probabilities).all()
+    # Whatever a value that is no number may raise in arithmetic.
+    except Exception as error:
+        raise BundleError(f"the calibration in {folder} cannot be used") from error
+    if not is_sound:
+        raise BundleError(f"the calibration in {folder} cannot be used")
+    return calibration
+
+
+def _restore_novelty(card: Card, folder: Path) -> NoveltyDetector | None:
+    if card.novelty is None:
+        return None
+    content = _read_weights(folder / NOVELTY_FILE, card.novelty.get("sha256"))
+    try:
+        return NoveltyDetector.restore(card.novelty, load(content))
+    except (ValueError, SafetensorError) as error:
+        raise BundleError(f"the novelty detector in {folder} cannot be used: {error}") from error

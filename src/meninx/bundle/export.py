@@ -27,6 +27,10 @@ FORMAT = "meninx-onnx-1"
 # Old enough for every runtime in use, new enough to sample a grid.
 OPSET = 18
 LARGEST_DIFFERENCE = 1e-3
+FRAMING = (
+    "Find the head as meninx.cohort.frame_head does, make all else 0 and crop to it; take the "
+    "percentiles below of the head alone. "
+)
 PREPROCESSING = (
     "Scale the image's 0.5th and 99.5th intensity percentile to 0 and 1 (the channels of a "
     "colour image together) and clip; pad to a square with 0, the image in the middle; resize "
@@ -175,7 +179,7 @@ def _describe(bundle: Bundle) -> dict[str, str]:
         "format": FORMAT,
         "notice": card.notice,
         "backbone": card.backbone,
-        "preprocessing": PREPROCESSING,
+        "preprocessing": (FRAMING if card.is_framed else "") + PREPROCESSING,
         "applied_inside": APPLIED_INSIDE,
         "weights_sha256": card.weights_sha256,
     }
@@ -190,7 +194,7 @@ def _check_same(session: Any, network: nn.Module, bundle: Bundle) -> None:  # no
         probabilities, logits = session.run(["probabilities", "logits"], {"images": images.numpy()})
         with torch.inference_mode():
             expected_logits = network(images)[1].numpy()
-        predictions = bundle.predict([image.permute(1, 2, 0).numpy() for image in images])
+        predictions = [bundle.classify(image.permute(1, 2, 0).numpy()) for image in images]
         expected = np.array([list(p.probabilities.values()) for p in predictions])
         # Probabilities may all be 0 or 1; logits then still show a difference.
         scale = max(1.0, float(np.abs(expected_logits).max()))

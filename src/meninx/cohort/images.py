@@ -1,33 +1,70 @@
 """From a file to pixels: find out what it is, decode it, scale its intensities.
 
-In: a PNG, JPEG, TIFF, DICOM, NIfTI or NumPy file. Out: a float32 array in [0, 1].
-The formats themselves are in `pictures`, `dicom` and `volumes`.
+In: a PNG, JPEG, TIFF, DICOM, NIfTI, NumPy or MATLAB file. Out: a float32 array in [0, 1].
+The formats themselves are in `pictures`, `dicom`, `volumes` and `matlab`.
 """
 
+import errno
+import gzip
 import hashlib
-import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from meninx.cohort.dicom import open_dicom
 from meninx.cohort.frames import Frames
+from meninx.cohort.framing import frame_head, scale_between
+from meninx.cohort.matlab import open_matlab, read_tumour_mask
 from meninx.cohort.pictures import open_picture, open_tiff
+from meninx.cohort.quiet import quiet_libraries
 from meninx.cohort.sample import Sample
+from meninx.cohort.slices import Axis, choose_frames
 from meninx.cohort.volumes import open_nifti, open_numpy
 from meninx.errors import ImageError
 
-# Percentiles that become 0 and 1, so that a few very bright pixels (vessels, contrast
-# agent, burnt-in text) do not decide how dark the rest looks.
-DARKEST, BRIGHTEST = 0.5, 99.5
+# DICOM without its preamble begins with an element of group 2 or 8, of either byte order.
+BARE_DICOM_STARTS = {
+    bytes(start)
+    for group in (2, 8)
+    for element in (0, 1, 2, 3, 5, 6, 8, 0x10, 0x12, 0x16, 0x18)
+    for start in ((group, 0, element, 0), (0, group, 0, element))
+}
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": open_picture,
+    b"\xff\xd8\xff": open_picture,
+    b"II*\0": open_tiff,
+    b"MM\0*": open_tiff,
+    b"II+\0": open_tiff,
+    b"MM\0+": open_tiff,
+    b"\x93NUMPY": open_numpy,
+    b"MATLAB 7.3": open_matlab,
+    b"\x89HDF\r\n\x1a\n": open_matlab,
+}
+# How decoders say that a file ends too early.
+CUT_SHORT = ("truncated", "less than expected", "end-of-stream", "unexpected end", "not enough")
+# What went wrong outside the file's content; all else is told as damage.
+OBSTACLES = {
+    errno.ENOENT: "there is no such file",
+    errno.EISDIR: "it is a folder, not an image",
+    errno.EACCES: "you may not read it",
+    errno.EPERM: "you may not read it",
+    errno.ELOOP: "it is a symbolic link that leads back to itself",
+    errno.ENAMETOOLONG: "its name is longer than this file system allows",
+    errno.ENOMEM: "this machine has too little memory for it",
+    errno.EIO: "the disk cannot read it",
+}
 
 
-def read_image(source: Path | str | Sample, frame: int | None = None) -> np.ndarray:
+def read_image(
+    source: Path | str | Sample, frame: int | None = None, axis: Axis = Axis.AXIAL
+) -> np.ndarray:
     """Read one image, with its intensities scaled by its own percentiles.
 
     The 0.5th percentile becomes 0, the 99.5th becomes 1 and the rest is clipped; the
-    channels of a colour image are scaled together. Shape and aspect ratio stay as they are.
+    channels of a colour image are scaled together. Shape and aspect ratio stay as they are,
+    but of a framed sample only the head is given, as :func:`read_head` does.
 
     Parameters
     ----------
@@ -35,6 +72,8 @@ def read_image(source: Path | str | Sample, frame: int | None = None) -> np.ndar
         A file, or a sample of a cohort.
     frame
         Which slice, frame or page, from 0. Default: the sample's own, or the middle one.
+    axis
+        Across which a NIfTI volume is sliced; a sample brings its own.
 
     Returns
     -------
@@ -48,18 +87,36 @@ def read_image(source: Path | str | Sample, frame: int | None = None) -> np.ndar
         The file is missing, damaged, of no known format, too large, or every pixel has the
         same value.
     """
+    stored = _decode_source(source, frame, axis)
+    if isinstance(source, Sample) and source.is_framed:
+        return frame_head(stored)
+    return scale_intensity(stored)
+
+
+def read_head(
+    source: Path | str | Sample, frame: int | None = None, axis: Axis = Axis.AXIAL
+) -> np.ndarray:
+    """Read the head in an image, cropped, on black, scaled by its own percentiles.
+
+    See :func:`read_image` for parameters and errors, and :func:`meninx.cohort.frame_head` for
+    what is given.
+    """
+    return frame_head(_decode_source(source, frame, axis))
+
+
+def _decode_source(source: Path | str | Sample, frame: int | None, axis: Axis) -> np.ndarray:
     if isinstance(source, Sample):
         frame = source.frame if frame is None else frame
-        source = source.path
+        axis, source = source.axis, source.path
     path = Path(source)
-    frames = open_frames(path)
+    frames = open_frames(path, axis)
     if frame is None:
         (frame,) = choose_frames(frames.count, 1)
-    return scale_intensity(decode_frame(path, frames, frame))
+    return decode_frame(path, frames, frame)
 
 
-def open_frames(path: Path) -> Frames:
-    """Open a file by what it contains, whatever it is called.
+def open_frames(path: Path, axis: Axis = Axis.AXIAL) -> Frames:
+    """Open a file by what it contains, whatever it is called; slice a volume across an axis.
 
     Raises
     ------
@@ -67,12 +124,34 @@ def open_frames(path: Path) -> Frames:
         It cannot be opened as an image; the message begins with its path.
     """
     try:
-        opener = _find_opener(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # decoders quote header values: patients' names
+        opener = _find_opener(path, axis)
+        with quiet_libraries():
             return opener(path)
     except Exception as problem:  # decoders raise whatever their parser happened to meet
         raise ImageError(f"{path}: {_describe(problem)}") from problem
+
+
+def read_mask(sample: Sample) -> np.ndarray | None:
+    """Read where a sample's lesion is, (h, w) bool, or None when it has no mask.
+
+    Raises
+    ------
+    ImageError
+        The mask cannot be read.
+    """
+    if sample.mask is None:
+        return None
+    try:
+        if _find_opener(sample.mask, sample.axis) is open_matlab:
+            return read_tumour_mask(sample.mask)
+        frames = open_frames(sample.mask, sample.axis)
+        with quiet_libraries():
+            pixels = frames.decode(sample.frame or 0 if frames.count > 1 else 0)
+        return pixels.reshape(*pixels.shape[:2], -1).max(axis=2) > 0
+    except ImageError:
+        raise
+    except Exception as problem:
+        raise ImageError(f"{sample.mask}: {_describe(problem)}") from problem
 
 
 def decode_frame(path: Path, frames: Frames, frame: int) -> np.ndarray:
@@ -91,30 +170,15 @@ def decode_frame(path: Path, frames: Frames, frame: int) -> np.ndarray:
     if not 0 <= frame < frames.count:
         raise ImageError(f"{path}: it has no frame {frame}; frames are 0 to {frames.count - 1}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
             return _check_pixels(frames.decode(frame))
     except Exception as problem:
         raise ImageError(f"{path}: {_describe(problem)}") from problem
 
 
-def choose_frames(count: int, slices: int) -> list[int]:
-    """Choose `slices` of `count` frames, evenly spaced in the central half.
-
-    Of one slice it is the middle one. The outer quarters of a head volume show neck, skull
-    or air. Fewer are given when the central half does not hold as many.
-    """
-    fractions = 0.25 + 0.5 * (np.arange(slices) + 0.5) / slices
-    return [int(frame) for frame in np.unique((count * fractions).astype(int))]
-
-
 def scale_intensity(pixels: np.ndarray) -> np.ndarray:
     """Map the 0.5th and 99.5th percentile of an image to 0 and 1, and clip (float32)."""
-    values = pixels.astype(np.float64)  # float32 would blur the steps of a narrow range
-    low, high = np.percentile(values, (DARKEST, BRIGHTEST))
-    if low == high:  # something small on an even ground
-        low, high = values.min(), values.max()
-    return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+    return scale_between(pixels, pixels)
 
 
 def fingerprint_pixels(pixels: np.ndarray) -> str:
@@ -124,24 +188,31 @@ def fingerprint_pixels(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _find_opener(path: Path) -> Callable[[Path], Frames]:
+def _find_opener(path: Path, axis: Axis) -> Callable[[Path], Frames]:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe waits for ever
+        raise ImageError("it is a device or a pipe, not a file")
     with path.open("rb") as file:
         start = file.read(352)
     if not start:
         raise ImageError("the file is empty")
-    if start.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        return open_picture
     # Before TIFF: a DICOM file may carry a TIFF header in its preamble, to be read as either.
-    if start[128:132] == b"DICM" or start[:2] in (b"\x02\0", b"\x08\0"):
+    if start[128:132] == b"DICM" or start[:4] in BARE_DICOM_STARTS:
         return open_dicom
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return open_tiff
-    if start.startswith(b"\x93NUMPY"):
-        return open_numpy
-    is_nifti = start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0")
-    if is_nifti or start.startswith(b"\x1f\x8b"):
-        return open_nifti
-    raise ImageError("it is not a PNG, JPEG, TIFF, DICOM, NIfTI or NumPy file")
+    for signature, opener in SIGNATURES.items():
+        if start.startswith(signature):
+            return opener
+    if start.startswith(b"\x1f\x8b"):
+        with gzip.open(path) as unpacked:
+            if not _is_nifti(unpacked.read(352)):
+                raise ImageError("it is compressed by gzip and no NIfTI; unpack it first")
+        return partial(open_nifti, axis=axis)
+    if _is_nifti(start):
+        return partial(open_nifti, axis=axis)
+    raise ImageError("it is not a PNG, JPEG, TIFF, DICOM, NIfTI, NumPy or MATLAB 7.3 file")
+
+
+def _is_nifti(start: bytes) -> bool:
+    return start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0")
 
 
 def _check_pixels(pixels: np.ndarray) -> np.ndarray:
@@ -163,14 +234,16 @@ def _check_pixels(pixels: np.ndarray) -> np.ndarray:
 
 
 def _describe(problem: Exception) -> str:
-    """Say in one sentence why a file could not be read."""
+    """Say in one sentence why a file could not be read.
+
+    What a decoder says is not repeated: it may quote the header, which holds the patient.
+    """
     if isinstance(problem, ImageError):
         return str(problem)
-    if isinstance(problem, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(problem, IsADirectoryError):
-        return "it is a folder, not an image"
-    if isinstance(problem, PermissionError):
-        return "you may not read it"
-    reason = " ".join(str(problem).split()) or type(problem).__name__
-    return f"it is damaged or of a kind that cannot be read ({reason[:160]})"
+    if isinstance(problem, OSError) and problem.errno in OBSTACLES:
+        return OBSTACLES[problem.errno]
+    if isinstance(problem, MemoryError):
+        return OBSTACLES[errno.ENOMEM]
+    if isinstance(problem, EOFError) or any(word in str(problem).lower() for word in CUT_SHORT):
+        return "it is damaged: it ends before its image does"
+    return f"it is damaged or of a kind that cannot be read ({type(problem).__name__})"

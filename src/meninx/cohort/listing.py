@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from meninx.cohort.slices import Axis
+from meninx.cohort.walking import walk_files
 from meninx.errors import CohortError
 
 # Files that live beside images and are passed over. Whatever is not named here must be a
@@ -28,7 +30,8 @@ class Entry:
     """One listed file; `frame` is None when the file's slices are still to be chosen.
 
     `name` is its path below the listed folder with forward slashes: the same on every
-    machine, it gives the order. `patient` is None when it is not known.
+    machine, it gives the order. `patient` is None when it is not known, `axis` when the whole
+    cohort's applies.
     """
 
     path: Path
@@ -39,13 +42,36 @@ class Entry:
     fold: int | None = None
     mask: Path | None = None
     synthetic: bool = False
+    axis: Axis | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that is listed but cannot be used, and was left out because that was asked for.
+
+    Attributes
+    ----------
+    path
+        The file, for the user's own eyes.
+    label
+        The class it was listed under; empty when it had none.
+    reason
+        What is wrong with it, without its name.
+    """
+
+    path: Path
+    label: str
+    reason: str
 
 
 def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
     """List the images of a folder that has one sub-folder a class, at any depth below it."""
     if not folder.is_dir():
         raise CohortError(f"{folder}: there is no such folder")
-    visible = [child for child in folder.iterdir() if not _is_junk(child.relative_to(folder))]
+    try:
+        visible = [child for child in folder.iterdir() if not is_junk(child.relative_to(folder))]
+    except OSError as problem:
+        raise CohortError(f"{folder}: this folder cannot be read ({problem.strerror})") from None
     strays = sorted(child.name for child in visible if not child.is_dir())
     if strays:
         raise CohortError(
@@ -56,11 +82,7 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
     for class_folder in visible:
         if not class_folder.is_dir():
             continue
-        files = [
-            file
-            for file in class_folder.rglob("*")
-            if not _is_junk(file.relative_to(class_folder)) and not file.is_dir()
-        ]
+        files = walk_files(class_folder, is_junk)
         if not files:
             raise CohortError(f"{class_folder}: this class folder holds no image; add or remove it")
         label = class_folder.name.strip()
@@ -72,9 +94,24 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
     return _in_order(_with_patients(entries, patient_pattern) if patient_pattern else entries)
 
 
-def list_manifest(csv_file: Path, patient_pattern: str | None, allow_outside: bool) -> list[Entry]:
-    """List the images of a CSV file; its paths are relative to the file's own folder."""
-    columns, rows = _read_table(csv_file)
+def list_manifest(
+    csv_file: Path, patient_pattern: str | None, allow_outside: bool
+) -> tuple[list[Entry], list[Skipped]]:
+    """List the images of a CSV file; its paths are relative to the file's own folder.
+
+    Returns
+    -------
+    entries
+        The rows that can be read.
+    unlabelled
+        Those that have no label.
+
+    Raises
+    ------
+    CohortError
+        The file is no manifest, or rows of it mean nothing; all of these are named.
+    """
+    columns, rows = read_table(csv_file)
     missing = {"image", "label"} - set(columns)
     if missing:
         raise CohortError(
@@ -86,18 +123,24 @@ def list_manifest(csv_file: Path, patient_pattern: str | None, allow_outside: bo
             f"{csv_file}: it has a column patient, so a patient pattern cannot be given as well"
         )
     locate = _file_locator(csv_file.parent, allow_outside)
-    entries, wrong = [], []
+    entries, unlabelled, wrong = [], [], []
     for line, row in rows:
         try:
-            entries.append(_read_row(row, locate))
+            entry = _read_row(row, locate)
+            if entry.label.lower() in NO_LABELS:
+                reason = f"its label is {entry.label!r} (line {line}); give it one"
+                unlabelled.append(Skipped(entry.path, "", reason))
+            else:
+                entries.append(entry)
         except ValueError as problem:
             wrong.append(f"line {line}: {problem}")
     if wrong:
-        raise CohortError(f"{csv_file}: {name_some(wrong, separator='; ')}")
-    if not entries:
+        raise CohortError(f"{csv_file}: {'; '.join(wrong)}")
+    if not entries and not unlabelled:
         raise CohortError(f"{csv_file}: it lists no images")
     _refuse_duplicate_rows(csv_file, entries)
-    return _in_order(_with_patients(entries, patient_pattern) if patient_pattern else entries)
+    known = _with_patients(entries, patient_pattern) if patient_pattern else entries
+    return _in_order(known), unlabelled
 
 
 def name_some(names: Iterable[str], separator: str = ", ", shown: int = 3) -> str:
@@ -107,7 +150,7 @@ def name_some(names: Iterable[str], separator: str = ", ", shown: int = 3) -> st
     return separator.join(names[:shown]) + more
 
 
-def _is_junk(relative: Path) -> bool:
+def is_junk(relative: Path) -> bool:
     """Tell whether a path is hidden, a mask, or a kind of file that is no image."""
     return (
         any(part.startswith(".") or part.lower() in JUNK_FOLDERS for part in relative.parts)
@@ -142,7 +185,7 @@ def _with_patients(entries: list[Entry], pattern: str) -> list[Entry]:
     return found
 
 
-def _read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Read a CSV file as its columns and its rows, each with its line, all text stripped."""
     try:
         with csv_file.open(encoding="utf-8-sig", newline="") as file:
@@ -155,7 +198,9 @@ def _read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, st
         raise CohortError(f"{csv_file}: there is no such file") from None
     except UnicodeDecodeError:
         raise CohortError(f"{csv_file}: it is not UTF-8 text; save it as CSV UTF-8") from None
-    except (OSError, csv.Error) as problem:
+    except OSError as problem:
+        raise CohortError(f"{csv_file}: it cannot be read ({problem.strerror})") from None
+    except csv.Error as problem:
         raise CohortError(f"{csv_file}: it cannot be read as CSV ({problem})") from None
     table = [(line, cells) for line, cells in table if any(cells)]
     if not table:
@@ -176,8 +221,6 @@ def _read_row(row: dict[str, str], locate: Callable[[str], tuple[Path, str]]) ->
     """Read one row; raise ValueError saying what is wrong with it."""
     path, name = locate(row["image"])
     label = row["label"]
-    if label.lower() in NO_LABELS:
-        raise ValueError(f"the label of {name} is {label!r}; give it one or leave it out")
     patient = row.get("patient")
     if patient == "":
         raise ValueError(f"{name} has no patient; fill the column or leave it out altogether")
@@ -185,6 +228,8 @@ def _read_row(row: dict[str, str], locate: Callable[[str], tuple[Path, str]]) ->
     if synthetic not in ("", "0", "1", "true", "false", "yes", "no"):
         raise ValueError(f"synthetic is {synthetic!r}, not true or false")
     mask = row.get("mask")
+    if mask and not os.path.isfile(locate(mask)[0]):  # noqa: PTH113 (Path raises on long names)
+        raise ValueError(f"there is no file {mask}")
     return Entry(
         path,
         name,
@@ -194,14 +239,22 @@ def _read_row(row: dict[str, str], locate: Callable[[str], tuple[Path, str]]) ->
         fold=_read_whole_number(row, "fold"),
         mask=locate(mask)[0] if mask else None,
         synthetic=synthetic in ("1", "true", "yes"),
+        axis=_read_axis(row),
     )
+
+
+def _read_axis(row: dict[str, str]) -> Axis | None:
+    text = row.get("axis", "").lower()
+    if text and text not in list(Axis):
+        raise ValueError(f"axis is {text!r}, not {', '.join(Axis)}")
+    return Axis(text) if text else None
 
 
 def _read_whole_number(row: dict[str, str], column: str) -> int | None:
     text = row.get(column)
     if not text:
         return None
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise ValueError(f"{column} is {text!r}, not a whole number")
     return int(text)
 
@@ -218,8 +271,6 @@ def _file_locator(folder: Path, allow_outside: bool) -> Callable[[str], tuple[Pa
         is_inside = absolute.is_relative_to(home)
         if not is_inside and not allow_outside:
             raise ValueError(f"{text} is outside the manifest's folder; move it inside")
-        if not absolute.is_file():
-            raise ValueError(f"there is no file {text}")
         name = absolute.relative_to(home) if is_inside else absolute
         return (folder / name if is_inside else absolute), name.as_posix()
 

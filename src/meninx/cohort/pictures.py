@@ -4,9 +4,15 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from meninx.cohort.frames import Frames, flatten_alpha, invert, refuse_oversized
 from meninx.errors import ImageError
+
+# Pillow knows many more formats, each a way in for a hostile file.
+PICTURE_FORMATS = [str(kind.format) for kind in (PngImageFile, JpegImageFile, TiffImageFile)]
 
 
 def open_picture(path: Path) -> Frames:
@@ -15,7 +21,7 @@ def open_picture(path: Path) -> Frames:
     Grey PNG keeps its 16 bits. Pillow reduces 16-bit colour to 8 bits a channel.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
             refuse_oversized(image.width * image.height)
     except Image.DecompressionBombError:
         raise ImageError("it has far more pixels than an image should; crop it") from None
@@ -23,7 +29,7 @@ def open_picture(path: Path) -> Frames:
 
 
 def _decode_picture(path: Path, page: int) -> np.ndarray:
-    with Image.open(path) as image:
+    with Image.open(path, formats=PICTURE_FORMATS) as image:
         image.seek(page)
         upright = ImageOps.exif_transpose(image)
         # In a 16-bit picture one grey value may be declared transparent; it is left as it is.

@@ -1,7 +1,10 @@
 """One labelled image of a cohort, and how to find it again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from meninx.cohort.appearance import Appearance
+from meninx.cohort.slices import Axis
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,14 @@ class Sample:
         The predefined fold, or None when the cohort has none.
     mask
         A file that marks the region of interest, or None.
+    axis
+        Across which `frame` counts the slices of a NIfTI volume.
     fingerprint
         SHA-256 (64 hex digits) of the decoded pixels and their shape.
+    is_framed
+        Whether reading it gives the head alone; see :mod:`meninx.cohort.framing`.
+    appearance
+        What the audit needs of it, measured when it was opened.
     """
 
     path: Path
@@ -34,3 +43,6 @@ class Sample:
     fold: int | None = None
     mask: Path | None = None
     fingerprint: str = ""
+    axis: Axis = Axis.AXIAL
+    is_framed: bool = False
+    appearance: Appearance | None = field(default=None, repr=False)

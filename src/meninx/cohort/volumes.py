@@ -5,14 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from meninx.cohort.frames import Frames, refuse_oversized
+from meninx.cohort.geometry import square_pixels
+from meninx.cohort.slices import Axis
 from meninx.errors import ImageError
 
 
-def open_nifti(path: Path) -> Frames:
-    """Open a NIfTI volume; its axial slices, from the feet to the head, are its frames.
+def open_nifti(path: Path, axis: Axis = Axis.AXIAL) -> Frames:
+    """Open a NIfTI volume; its slices across an axis are its frames.
 
-    Of a series (4-D) the first volume is taken. A slice is shown as a radiologist sees it
-    and as a DICOM file holds it: anterior up, the patient's right on the left.
+    Axial slices run from the feet to the head, coronal ones from back to front, sagittal ones
+    from the patient's left to the right. Each is shown as a radiologist sees it and as a DICOM
+    file holds it (see :func:`meninx.cohort.geometry.turn_upright`), with square pixels. The
+    volume is brought to its closest canonical orientation; oblique ones are not resampled.
+    Of a series (4-D) the first volume is taken.
     """
     import nibabel as nib
 
@@ -22,24 +27,28 @@ def open_nifti(path: Path) -> Frames:
     if not isinstance(image, nib.spatialimages.SpatialImage):
         raise ImageError("it holds no volume")
     shape = image.shape
-    if len(shape) < 3 or 0 in shape:
+    if len(shape) < 3 or min(shape) < 1:
         raise ImageError(f"its shape is {shape}, not that of a volume")
-    # The voxel axis that runs from feet to head, and whether it runs the other way.
-    towards, direction = nib.io_orientation(image.affine).T
-    if not (towards == 2).any():
+    if not np.isfinite(image.affine).all():
         raise ImageError("its affine does not say which way is up")
-    axis = int(np.flatnonzero(towards == 2)[0])
-    count = shape[axis]
-    refuse_oversized(int(np.prod(shape[:3])) // count)
+    # For each voxel axis: which of right, front and head it runs along, and whether backwards.
+    towards, direction = nib.io_orientation(image.affine).T
+    across = list(Axis).index(axis)
+    if sorted(towards.tolist()) != [0, 1, 2]:
+        raise ImageError("its affine does not say which way is up")
+    stored_axis = int(np.flatnonzero(towards == across)[0])
+    count = int(shape[stored_axis])
+    refuse_oversized(int(np.prod(shape[:3], dtype=object)) // count)
+    sizes = np.delete(nib.affines.voxel_sizes(image.affine)[np.argsort(towards)], across)
 
     def decode(frame: int) -> np.ndarray:
-        index = frame if direction[axis] > 0 else count - 1 - frame
+        index = frame if direction[stored_axis] > 0 else count - 1 - frame
         slab = [slice(None)] * 3
-        slab[axis] = slice(index, index + 1)
+        slab[stored_axis] = slice(index, index + 1)
         first_volume = [0] * (len(shape) - 3)
         canonical = nib.as_closest_canonical(image.slicer[(*slab, *first_volume)])
-        to_right_to_anterior = np.asanyarray(canonical.dataobj)[:, :, 0]
-        return to_right_to_anterior[::-1, ::-1].T
+        plane = np.take(np.asanyarray(canonical.dataobj), 0, axis=across)
+        return square_pixels(plane[::-1, ::-1].T, height=sizes[1], width=sizes[0])
 
     return Frames(count, decode)
 

@@ -1,27 +1,75 @@
 """Evaluation: what a classifier is worth on patients it has not seen.
 
 It stands after fine-tuning. In come labels, patients and out-of-fold predictions; out go
-splits that keep each patient on one side, scores with intervals resampled by patient, and the
-score of choosing the best cell, which pays for the choice.
+splits that keep each patient on one side, scores with intervals resampled by patient, the
+score of choosing the best cell, which pays for the choice, comparisons, calibration with
+prediction sets, scores by patient, how many patients would be needed, and which images are
+unlike the cohort's.
 """
 
-from meninx.evaluate.calibration import Calibration, calibrate
+from meninx.evaluate.aggregation import Aggregation, aggregate
+from meninx.evaluate.calibration import Calibration, calibrate, cross_fit
+from meninx.evaluate.intervals import Estimate
+from meninx.evaluate.learning_curve import (
+    LearningCurve,
+    count_training_patients,
+    fit_learning_curve,
+    subsample_patients,
+)
+from meninx.evaluate.nested import Nested, NestedSplit, plan_nested, score_nested
+from meninx.evaluate.novelty import Novelty, NoveltyDetector
 from meninx.evaluate.predictions import Predictions
-from meninx.evaluate.scores import Estimate, Scores, evaluate
-from meninx.evaluate.selection import Selection, compare, select_best
-from meninx.evaluate.splits import Split, keep_patients_apart, split_by_patient
+from meninx.evaluate.predictive_values import measure_predictive_values
+from meninx.evaluate.scores import Scores, evaluate
+from meninx.evaluate.selection import Selection, select_best
+from meninx.evaluate.significance import (
+    Chance,
+    Comparison,
+    compare,
+    compare_with_each,
+    judge_chance,
+)
+from meninx.evaluate.splits import (
+    Split,
+    keep_patients_apart,
+    leave_one_patient_out,
+    split_by_patient,
+)
+from meninx.evaluate.trust import SetScores, Trust, judge_trust
 
 __all__ = [
+    "Aggregation",
     "Calibration",
+    "Chance",
+    "Comparison",
     "Estimate",
+    "LearningCurve",
+    "Nested",
+    "NestedSplit",
+    "Novelty",
+    "NoveltyDetector",
     "Predictions",
     "Scores",
     "Selection",
+    "SetScores",
     "Split",
+    "Trust",
+    "aggregate",
     "calibrate",
     "compare",
+    "compare_with_each",
+    "count_training_patients",
+    "cross_fit",
     "evaluate",
+    "fit_learning_curve",
+    "judge_chance",
+    "judge_trust",
     "keep_patients_apart",
+    "leave_one_patient_out",
+    "measure_predictive_values",
+    "plan_nested",
+    "score_nested",
     "select_best",
     "split_by_patient",
+    "subsample_patients",
 ]

@@ -78,3 +78,22 @@ class Predictions:
         """Minus the logarithm of the true class's probability, natural, ``(r, n)``."""
         true = self.probabilities[:, np.arange(len(self.labels)), self.labels]
         return -np.log(np.clip(true, SMALLEST_PROBABILITY, 1))
+
+    @property
+    def share_right(self) -> np.ndarray:
+        """The part of the repeats in which each image was given its true class, ``(n,)``."""
+        share: np.ndarray = (self.predicted == self.labels).mean(axis=0)
+        return share
+
+    @property
+    def squared_errors(self) -> np.ndarray:
+        """Squared distance of the probabilities from the truth, over classes, ``(r, n)``."""
+        truth = np.eye(len(self.classes))[self.labels]
+        distance: np.ndarray = ((self.probabilities - truth) ** 2).sum(axis=2)
+        return distance
+
+    def take(self, rows: np.ndarray) -> "Predictions":
+        """Give the predictions of some images, by their row numbers."""
+        return Predictions(
+            self.classes, self.labels[rows], self.patients[rows], self.probabilities[:, rows]
+        )

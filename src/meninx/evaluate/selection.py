@@ -11,9 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meninx.evaluate.bootstrap import draw_patients
+from meninx.evaluate.bootstrap import draw_patients, draw_weights
+from meninx.evaluate.intervals import (
+    LEVEL,
+    Estimate,
+    count_effectively,
+    count_patients,
+    estimate_share,
+)
 from meninx.evaluate.predictions import Predictions
-from meninx.evaluate.scores import Estimate, measure_balanced_accuracy, measure_log_loss
+from meninx.evaluate.scores import (
+    average_by_class,
+    measure_balanced_accuracy,
+    measure_log_loss,
+)
 
 
 @dataclass(frozen=True)
@@ -48,46 +59,87 @@ def select_best(candidates: Mapping[str, Predictions], seed: int = 0) -> Selecti
         Cell to its out-of-fold predictions, all of the same images; at least one.
     seed
         Of the bootstrap.
+
+    Notes
+    -----
+    As in the paper: in each of 2,000 draws the pick is made on the drawn patients and scored on
+    those left out; the headline is the mean of these scores, its interval their middle 95 %.
+    That interval is wide, since some 37 % of the patients are left out of a draw: measured, it
+    holds the truth in 93 to 100 % of studies of 53 patients. Narrower ones (the spread of
+    patients' mean scores when left out; Efron and Tibshirani's delta method, 1997) held it in
+    63 to 95 % and were not taken. Draws are stratified by class and a draw is of patients, which
+    the paper leaves open. Where all answers are right no draw varies; so the interval reaches
+    at least as far as Wilson's for patients' mean scores when left out.
     """
-    cells = list(candidates)
-    any_cell = candidates[cells[0]]
+    any_cell = next(iter(candidates.values()))
     drawn = draw_patients(any_cell.labels, any_cell.patients, seed=seed)
-    left_out = (drawn == 0).astype(float)
     once = np.ones((1, len(any_cell.labels)))
-    on_all = np.vstack([_rank(candidates[cell], once) for cell in cells])
-    on_drawn = np.vstack([_rank(candidates[cell], drawn) for cell in cells])
-    on_left_out = np.vstack(
-        [measure_balanced_accuracy(candidates[cell], left_out) for cell in cells]
-    )
-    best = int(on_all[:, 0].argmax())
-    picked = on_drawn.argmax(axis=0)
-    outcomes = on_left_out[picked, np.arange(len(drawn))]
-    naive_draws = measure_balanced_accuracy(candidates[cells[best]], drawn)
-    naive_value = measure_balanced_accuracy(candidates[cells[best]], once)[0]
+    chosen = list(candidates)[int(rank_cells(candidates, once)[:, 0].argmax())]
+    picked = rank_cells(candidates, drawn).argmax(axis=0)
     return Selection(
-        chosen=cells[best],
-        headline=Estimate.from_draws(float(np.nanmean(outcomes)), outcomes),
-        naive=Estimate.from_draws(float(naive_value), naive_draws),
-        shares={cell: float((picked == index).mean()) for index, cell in enumerate(cells)},
+        chosen=chosen,
+        headline=_score_picks(candidates, picked, drawn == 0, seed),
+        naive=estimate_balanced_accuracy(candidates[chosen], seed),
+        shares={cell: float((picked == index).mean()) for index, cell in enumerate(candidates)},
     )
 
 
-def _rank(predictions: Predictions, counts: np.ndarray) -> np.ndarray:
-    """Give what a pick is made by: balanced accuracy, and log loss only where that is equal."""
-    balanced_accuracy = measure_balanced_accuracy(predictions, counts)
-    return balanced_accuracy - 1e-6 * measure_log_loss(predictions, counts)
+def rank_cells(candidates: Mapping[str, Predictions], counts: np.ndarray) -> np.ndarray:
+    """Give what a pick is made by, the more the better, for every way of counting images.
 
-
-def compare(one: Predictions, other: Predictions, seed: int = 0) -> Estimate:
-    """Compare two cells on the same patients.
+    Parameters
+    ----------
+    candidates
+        c cells, all of the same n images.
+    counts
+        ``(b, n)``: how often each image counts, in b ways.
 
     Returns
     -------
-    Estimate
-        Balanced accuracy of one minus the other's, with the interval of the difference: both
-        are scored on the same draws of patients.
+    np.ndarray
+        ``(c, b)``: balanced accuracy, and log loss only where that is equal.
     """
-    draws = draw_patients(one.labels, one.patients, seed=seed)
-    counts = np.vstack([np.ones(len(one.labels)), draws])
-    difference = measure_balanced_accuracy(one, counts) - measure_balanced_accuracy(other, counts)
-    return Estimate.from_draws(difference[0], difference[1:])
+    return np.vstack(
+        [
+            measure_balanced_accuracy(predictions, counts)
+            - 1e-6 * measure_log_loss(predictions, counts)
+            for predictions in candidates.values()
+        ]
+    )
+
+
+def estimate_balanced_accuracy(predictions: Predictions, seed: int = 0) -> Estimate:
+    """Score a cell, or a procedure, that was not chosen by these predictions."""
+    return _estimate_mean(predictions.share_right, predictions, seed)
+
+
+def _score_picks(
+    candidates: Mapping[str, Predictions], picked: np.ndarray, left_out: np.ndarray, seed: int
+) -> Estimate:
+    """Score each draw's pick ``(b,)`` on those it was not picked by, ``(b, n)``."""
+    any_cell = next(iter(candidates.values()))
+    right = np.stack([predictions.share_right for predictions in candidates.values()])[picked]
+    counts = left_out.astype(float)
+    scores = np.zeros(len(picked))
+    with np.errstate(invalid="ignore"):
+        for index in range(len(any_cell.classes)):
+            inside = any_cell.labels == index
+            weights = counts[:, inside]
+            scores += (weights * right[:, inside]).sum(axis=1) / weights.sum(axis=1)
+        scores /= len(any_cell.classes)
+        by_image = (counts * right).sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
+    value = float(np.nanmean(scores))
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(scores, [tail, 1 - tail])
+    least = _estimate_mean(by_image, any_cell, seed)
+    return Estimate(value, float(min(low, least.low)), float(max(high, least.high)))
+
+
+def _estimate_mean(values: np.ndarray, predictions: Predictions, seed: int) -> Estimate:
+    """Estimate the mean over classes of images' values in [0, 1]."""
+    draws = draw_weights(predictions.labels, predictions.patients, seed=seed)
+    counts = np.vstack([np.ones(len(values)), draws])
+    means = average_by_class(values, predictions, counts)
+    classes = len(predictions.classes)
+    patients = count_effectively(count_patients(predictions.labels, predictions.patients, classes))
+    return estimate_share(means[0], means[1:], patients, classes)

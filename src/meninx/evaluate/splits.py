@@ -4,6 +4,7 @@ The rule that everything else rests on: a patient is on one side of every split.
 function, :func:`keep_patients_apart`, and every split passes through it.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from meninx.errors import LeakError, StudyError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +99,12 @@ def split_by_patient(
                 f"{folds} folds were asked for and {possible} are possible; "
                 "at least 2 folds, and 2 patients in each class, are needed"
             )
+        if possible < folds:
+            logger.warning(
+                "%d folds in place of %d: the smallest class has no more patients",
+                possible,
+                folds,
+            )
         divisions = [
             StratifiedGroupKFold(possible, shuffle=True, random_state=seed + repeat).split(
                 labels, labels, patients
@@ -107,6 +116,37 @@ def split_by_patient(
         for fold, (train, test) in enumerate(division):
             keep_patients_apart(patients, train, test)
             splits.append(Split(repeat, fold, train, test))
+    return tuple(splits)
+
+
+def leave_one_patient_out(labels: np.ndarray, patients: np.ndarray) -> tuple[Split, ...]:
+    """Test each patient on a model of all others: as many folds as patients, once.
+
+    It trains on most and uses no chance, but takes longest; a fold holds one class only, so
+    scores can be computed from all folds together and from nothing less.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)`` class indices.
+    patients
+        ``(n,)`` the patient of each image; duplicates count as one patient.
+
+    Raises
+    ------
+    StudyError
+        A class has one patient, and would be missing where that patient is tested.
+    """
+    if _count_patients_of_smallest_class(labels, patients) < 2:
+        raise StudyError(
+            "a class has one patient only: when that patient is tested, no model has seen the "
+            "class; at least 2 patients in each class are needed"
+        )
+    splits = []
+    for fold, patient in enumerate(np.unique(patients)):
+        train, test = np.flatnonzero(patients != patient), np.flatnonzero(patients == patient)
+        keep_patients_apart(patients, train, test)
+        splits.append(Split(0, fold, train, test))
     return tuple(splits)
 
 

@@ -1,10 +1,26 @@
-"""Explanation: where in an image a network found its answer.
+"""Explanation: where in an image a network found its answer, and whether to believe it.
 
 It stands after evaluation. In come a fitted network and prepared images; out go heatmaps and
-pictures with them. A heatmap says where the network looked, not why, nor that it was right.
+pictures with them, the check that the heatmaps come from what the network learned, and, where
+lesions are marked, how much of the heatmaps lies on them. A heatmap says where the network
+looked, not why, nor that it was right.
 """
 
 from meninx.explain.gradcam import explain
+from meninx.explain.localisation import Localisation, Marked
+from meninx.explain.occlusion import occlude
 from meninx.explain.overlay import crop_to_image, draw_image, draw_overlay
+from meninx.explain.sanity import Forgetting, Sanity, forget
 
-__all__ = ["crop_to_image", "draw_image", "draw_overlay", "explain"]
+__all__ = [
+    "Forgetting",
+    "Localisation",
+    "Marked",
+    "Sanity",
+    "crop_to_image",
+    "draw_image",
+    "draw_overlay",
+    "explain",
+    "forget",
+    "occlude",
+]

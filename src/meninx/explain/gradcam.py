@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from captum.attr import LayerGradCam
 from torch import nn
-from torch.nn import functional
+
+from meninx.explain.heatmap import scale_by_peak
 
 
 def explain(network: nn.Sequential, inputs: torch.Tensor, classes: list[int]) -> np.ndarray:
@@ -36,7 +37,4 @@ def explain(network: nn.Sequential, inputs: torch.Tensor, classes: list[int]) ->
     coarse = LayerGradCam(network, last_stage).attribute(
         inputs, target=target, relu_attributions=True
     )
-    maps = functional.interpolate(coarse.detach(), inputs.shape[-2:], mode="bilinear")[:, 0]
-    peaks = maps.amax(dim=(1, 2), keepdim=True)
-    scaled: np.ndarray = (maps / torch.where(peaks > 0, peaks, 1)).clamp(0, 1).numpy()
-    return scaled
+    return scale_by_peak(coarse.detach()[:, 0], inputs.shape[-1])

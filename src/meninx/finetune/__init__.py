@@ -13,19 +13,26 @@ from meninx.finetune.baselines import (
     make_majority_classifier,
 )
 from meninx.finetune.classifier import FineTunedClassifier, load_backbone
+from meninx.finetune.depthwise import count_partly_trained
+from meninx.finetune.ensemble import Ensemble
 from meninx.finetune.heads import build_head
 from meninx.finetune.strategy import Strategy
+from meninx.finetune.timing import FitTimes, time_fit
 from meninx.finetune.views import make_views
 
 __all__ = [
     "ActivationStore",
+    "Ensemble",
     "FineTunedClassifier",
+    "FitTimes",
     "Strategy",
     "build_head",
     "choose_precision",
     "compute_histograms",
+    "count_partly_trained",
     "load_backbone",
     "make_histogram_classifier",
     "make_majority_classifier",
     "make_views",
+    "time_fit",
 ]

@@ -17,21 +17,19 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image, Images, as_pixels, fingerprint_of
 from meninx.files import write_whole
-from meninx.finetune.folding import FoldedNetwork
+from meninx.finetune.arithmetic import EXACT, bring_into_fast_form, look, run_prefix
 from meninx.finetune.views import View
 
 # Raise it when the numbers that a prefix gives could change.
@@ -96,10 +94,10 @@ class ActivationStore:
     folder
         Where they lie; by default ``MENINX_CACHE`` or ``~/.cache/meninx``.
     precision
-        In which they are computed and kept: ``float32`` or ``bfloat16``.
+        In which they are computed and kept; see :func:`choose_precision`.
     """
 
-    def __init__(self, folder: Path | None = None, precision: str = "float32") -> None:
+    def __init__(self, folder: Path | None = None, precision: str = EXACT) -> None:
         default = os.environ.get("MENINX_CACHE") or Path.home() / ".cache" / "meninx"
         self.folder = Path(folder or default) / "activations"
         self.precision = precision
@@ -175,9 +173,9 @@ class ActivationStore:
         if missing:
             start, activations = self._find_start(backbone, missing[0], address)
             if activations is None:
-                activations = _look(backbone, image, views)
-            prefix = _fold_prefix(backbone, self.precision)
-            for cut, tensor in _run(prefix, start, missing, activations):
+                activations = look(backbone, image, views)
+            network = bring_into_fast_form(backbone, self.precision)
+            for cut, tensor in run_prefix(network, start, missing, activations):
                 _write(self._path(address, cut), tensor)
                 found[cut] = tensor
         return {cut: tensor for cut, tensor in found.items() if tensor is not None}
@@ -210,42 +208,6 @@ class ActivationStore:
         content = json.dumps({**address, "cut": cut}, sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest}.safetensors"
-
-
-def _look(backbone: Backbone, image: Image, views: tuple[View, ...]) -> torch.Tensor:
-    """Make the network's input ``(v, 3, s, s)`` of an image in all its views."""
-    square = backbone.to_square([as_pixels(image)])
-    return backbone.normalise(torch.cat([view.apply(square) for view in views]))
-
-
-@cache
-def _fold_prefix(backbone: Backbone, precision: str) -> nn.Module:
-    """Bring a whole backbone into the form that runs fastest, once a process."""
-    example = torch.zeros(1, 3, backbone.input_size, backbone.input_size)
-    folded = FoldedNetwork.fold(backbone.network, example).network
-    return folded.to(dtype=getattr(torch, precision)).to(memory_format=torch.channels_last)
-
-
-def _run(
-    network: nn.Module, start: str, cuts: list[str], activations: torch.Tensor
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Run one image in all its views through the network, stopping at each cut.
-
-    The views of one image are the batch, so that its activations do not depend, not even in
-    the last bit, on which other images a cohort has.
-    """
-    x = activations.to(next(network.parameters()).dtype)
-    if x.ndim == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
-    layers = [*network.named_children(), ("head", nn.Identity())]
-    names = [name for name, _ in layers]
-    with torch.inference_mode():
-        for name, layer in layers[names.index(start) :]:
-            if name in cuts:
-                yield name, x.clone(memory_format=torch.contiguous_format)
-            if name == cuts[-1]:
-                break
-            x = layer(x)
 
 
 def _write(path: Path, activations: torch.Tensor) -> None:

@@ -4,20 +4,27 @@ bfloat16 keeps 8 significant bits. Where the processor multiplies it natively it
 and doubles speed; elsewhere it would be slower than float32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import nn
 
 from meninx.backbones import Backbone
-from meninx.cohort import Images, as_pixels
+from meninx.cohort import Image, Images, as_pixels
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_head
+from meninx.finetune.views import View
 
 # How far a class probability may move before bfloat16 is refused.
 LARGEST_MOVE = 0.01
 # Enough images to see it: the features of each are rounded on their own.
-IMAGES_TO_CHECK = 20
+IMAGES_TO_CHECK = 9
+# The first layers see the image itself, whose fine steps bfloat16 rounds off; they are kept in
+# float32 where that is what moves the probabilities.
+FAST_FROM = ("stem", "stage1", "stage2", "stage3")
+EXACT = "float32"
 
 
 def find_fast_dtype() -> torch.dtype:
@@ -27,7 +34,9 @@ def find_fast_dtype() -> torch.dtype:
     return torch.bfloat16 if is_native else torch.float32
 
 
-def choose_precision(backbone: Backbone, images: Images, labels: Sequence[object]) -> str:
+def choose_precision(
+    backbone: Backbone, images: Images, labels: Sequence[object], views: tuple[View, ...]
+) -> str:
     """Choose in which precision a backbone's activations of these images are computed.
 
     Parameters
@@ -35,27 +44,96 @@ def choose_precision(backbone: Backbone, images: Images, labels: Sequence[object
     backbone
         Pretrained.
     images, labels
-        Of the cohort; some images of each class are looked at, in order.
+        Of the cohort; the first of each class are looked at.
+    views
+        What each is seen in.
 
     Returns
     -------
     str
-        ``bfloat16`` where the processor has it and the probabilities that a linear head gives
-        to the images move by less than 0.01 when it is used; else ``float32``.
+        ``bfloat16-from-`` and the first stage computed in it, the earliest with which the
+        probabilities that a linear head gives to the images move by less than 0.01;
+        ``float32`` where none does, or the processor has no bfloat16.
     """
-    dtype = find_fast_dtype()
-    if dtype is torch.float32:
-        return "float32"
+    if find_fast_dtype() is torch.float32:
+        return EXACT
     _, targets = np.unique(np.asarray(labels), return_inverse=True)
     rows = _take_evenly(targets)
-    features = {
-        kind: _compute_features(backbone, [images[row] for row in rows], kind)
-        for kind in (torch.float32, dtype)
-    }
-    head = solve_linear_head(features[torch.float32].numpy()[:, None], targets[rows], 1.0)
+    inputs = [look(backbone, images[row], views) for row in rows]
+    exact = _compute_features(backbone, inputs, EXACT)
+    head = solve_linear_head(exact.numpy(), targets[rows], 1.0)
+    for stage in FAST_FROM:
+        precision = f"bfloat16-from-{stage}"
+        features = _compute_features(backbone, inputs, precision)
+        with torch.inference_mode():
+            expected, given = (head(one).mean(dim=1).softmax(dim=1) for one in (exact, features))
+        if (expected - given).abs().max() < LARGEST_MOVE:
+            return precision
+    return EXACT
+
+
+def look(backbone: Backbone, image: Image, views: tuple[View, ...]) -> torch.Tensor:
+    """Make the network's input ``(v, 3, s, s)`` of an image in all its views."""
+    square = backbone.to_square([as_pixels(image)])
+    return backbone.normalise(torch.cat([view.apply(square) for view in views]))
+
+
+@lru_cache(maxsize=8)
+def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
+    """Bring a whole backbone into the form that runs fastest, once a process.
+
+    Parameters
+    ----------
+    backbone
+        Left as it is.
+    precision
+        As :func:`choose_precision` gives it.
+    """
+    example = torch.zeros(1, 3, backbone.input_size, backbone.input_size)
+    network = FoldedNetwork.fold(backbone.network, example).network
+    assert isinstance(network, nn.Sequential)
+    is_fast = False
+    for name, child in network.named_children():
+        is_fast = is_fast or precision == f"bfloat16-from-{name}"
+        child.to(dtype=torch.bfloat16 if is_fast else torch.float32)
+    return network.to(memory_format=torch.channels_last)
+
+
+def run_prefix(
+    network: nn.Sequential, start: str, cuts: Sequence[str], inputs: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Run a backbone in its fast form from one cut on, stopping at others.
+
+    Parameters
+    ----------
+    network
+        Of :func:`bring_into_fast_form`.
+    start
+        The cut that the inputs are at; ``stem`` for images.
+    cuts
+        Where to stop, in order.
+    inputs
+        One image in all its views: they are the batch, so that an image's activations do not
+        depend, not even in the last bit, on which other images a cohort has.
+
+    Yields
+    ------
+    str, torch.Tensor
+        Each cut and its activations.
+    """
+    layers = [*network.named_children(), ("head", nn.Identity())]
+    names = [name for name, _ in layers]
+    x = inputs
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        exact, fast = (head(features[kind]).softmax(dim=1) for kind in (torch.float32, dtype))
-    return "bfloat16" if (exact - fast).abs().max() < LARGEST_MOVE else "float32"
+        for name, layer in layers[names.index(start) :]:
+            if name in cuts:
+                yield name, x.clone(memory_format=torch.contiguous_format)
+            if name == cuts[-1]:
+                break
+            weight = next(layer.parameters(), x)
+            x = layer(x.to(weight.dtype))
 
 
 def _take_evenly(targets: np.ndarray) -> np.ndarray:
@@ -65,10 +143,14 @@ def _take_evenly(targets: np.ndarray) -> np.ndarray:
     return np.concatenate([np.flatnonzero(targets == one)[:each] for one in classes])
 
 
-def _compute_features(backbone: Backbone, images: Images, dtype: torch.dtype) -> torch.Tensor:
-    inputs = backbone.prepare([as_pixels(image) for image in images])
-    network = FoldedNetwork.fold(backbone.network, inputs[:1]).network.to(dtype)
-    with torch.inference_mode():
-        inputs = inputs.to(dtype, memory_format=torch.channels_last)
-        features: torch.Tensor = network(inputs).float()
-    return features
+def _compute_features(
+    backbone: Backbone, inputs: Sequence[torch.Tensor], precision: str
+) -> torch.Tensor:
+    """Compute the features ``(n, v, d)`` of n images in v views."""
+    network = bring_into_fast_form(backbone, precision)
+    found = [
+        features.float()
+        for one in inputs
+        for _, features in run_prefix(network, "stem", ["head"], one)
+    ]
+    return torch.stack(found)

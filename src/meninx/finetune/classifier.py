@@ -17,11 +17,11 @@ from meninx.backbones import Backbone
 from meninx.cohort import Images
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
-from meninx.finetune.depthwise import freeze_depthwise
-from meninx.finetune.folding import FoldedNetwork
+from meninx.finetune.arithmetic import EXACT
+from meninx.finetune.depthwise import fold_for_training
 from meninx.finetune.heads import build_head, solve_linear_head
 from meninx.finetune.strategy import Strategy
-from meninx.finetune.training import Recipe, compute_features, train
+from meninx.finetune.training import Recipe, compute_features, draw_batches, train
 from meninx.finetune.views import make_views
 
 PREDICTION_BATCH = 32
@@ -54,7 +54,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     weights
         A weight file for the backbone, in place of the usual sources.
     precision
-        Of the stored activations, ``float32`` or ``bfloat16``; see :func:`choose_precision`.
+        Of the stored activations; see :func:`choose_precision`.
     random_state
         Seed of everything random.
 
@@ -104,7 +104,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         label_smoothing: float = 0.1,
         dropout: float = 0.3,
         weights: Path | None = None,
-        precision: str = "float32",
+        precision: str = EXACT,
         random_state: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -151,11 +151,10 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise CohortError("a classifier needs images of at least two classes")
-        self.backbone_ = self._get_backbone()
-        self.cut_ = self._get_cut()
+        self.backbone_, self.cut_ = self.choose_network()
         activations = self._get_activations(X)
         suffix = self.backbone_.suffix(self.cut_)
-        head = self._build_head()
+        head = self.make_head(self.backbone_.features, len(self.classes_))
         if self.cut_ == "head" and not self.extra_layers:
             features = _compute_all_features(suffix, activations, self.views)
             head[-1] = solve_linear_head(features.numpy(), targets, self.regularisation)
@@ -188,62 +187,72 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         chosen: np.ndarray = self.classes_[self.decision_function(X).argmax(axis=1)]
         return chosen
 
-    def _get_backbone(self) -> Backbone:
-        """Load the backbone; from scratch, give it fresh weights."""
-        if Strategy(self.strategy) is Strategy.SCRATCH:
+    def choose_network(self) -> tuple[Backbone, str]:
+        """Load the backbone (from scratch, with fresh weights) and find where it is cut.
+
+        Raises
+        ------
+        StudyError
+            The strategy and the cut do not go together.
+        """
+        strategy = Strategy(self.strategy)
+        if strategy is Strategy.SCRATCH:
             backbone = Backbone.untrained(self.backbone, self.random_state)
         else:
             backbone = load_backbone(self.backbone, self.weights)
-        if self.image_size is None:
-            return backbone
-        return backbone.resized(self.image_size)
-
-    def _get_cut(self) -> str:
-        """Find where the strategy cuts."""
-        strategy = Strategy(self.strategy)
+        if self.image_size is not None:
+            backbone = backbone.resized(self.image_size)
         if strategy is not Strategy.PARTIAL:
             if self.cut is not None:
                 raise StudyError(f"strategy {strategy} has no cut, but cut={self.cut!r} was given")
-            return "head" if strategy is Strategy.FROZEN else "stem"
-        if self.cut not in self.backbone_.cuts:
+            return backbone, "head" if strategy is Strategy.FROZEN else "stem"
+        if self.cut not in backbone.cuts:
             raise StudyError(
                 f"strategy partial needs a cut of {self.backbone}: "
-                f"one of {', '.join(self.backbone_.cuts)}, not {self.cut!r}"
+                f"one of {', '.join(backbone.cuts)}, not {self.cut!r}"
             )
-        return self.cut
+        return backbone, self.cut
 
     def _get_activations(self, X: Images) -> Activations:
         views = make_views(self.views, self.augmentation)
         store = ActivationStore(precision=self.precision)
         return store.get(self.backbone_, self.cut_, list(X), views)
 
-    def _build_head(self) -> nn.Sequential:
+    def make_head(self, features: int, classes: int) -> nn.Sequential:
         """Build a new head from the seed, leaving the global random state as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.random_state)
-            return build_head(
-                self.backbone_.features, len(self.classes_), self.extra_layers, self.dropout
-            )
+            return build_head(features, classes, self.extra_layers, self.dropout)
 
     def _train(
         self, suffix: nn.Module, head: nn.Module, activations: Activations, targets: np.ndarray
     ) -> None:
         """Train the suffix and the head together."""
-        recipe = Recipe(
+        recipe = self.recipe
+        batches = draw_batches(len(targets), self.views, recipe, self.random_state)
+        train(suffix, head, activations, targets, batches, recipe, self.random_state)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How gradient descent trains."""
+        return Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
         )
-        train(suffix, head, activations, targets, self.views, recipe, self.random_state)
+
+    def count_looks(self, images: int) -> int:
+        """Count how often gradient descent looks at an image, all steps together."""
+        batches = draw_batches(images, self.views, self.recipe, seed=0)
+        return sum(len(rows) for rows, _ in batches)
 
     def _train_folded(
         self, suffix: nn.Module, head: nn.Module, activations: Activations, targets: np.ndarray
     ) -> None:
         """Train a copy of the suffix in its fast form, and give the suffix its weights."""
-        folded = FoldedNetwork.fold(suffix, activations.batch([0], [0]).float())
-        freeze_depthwise(folded.network)
+        folded = fold_for_training(suffix, activations.batch([0], [0]).float())
         self._train(folded.network, head, activations, targets)
         folded.write_back(suffix)
         suffix.eval()

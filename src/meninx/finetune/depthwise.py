@@ -13,7 +13,9 @@ from timm.layers import Conv2dSame, pad_same
 from torch import nn
 from torch.nn import functional
 
+from meninx.backbones import Backbone
 from meninx.finetune.arithmetic import find_fast_dtype
+from meninx.finetune.folding import FoldedNetwork
 
 
 class FrozenDepthwise(nn.Module):
@@ -99,6 +101,33 @@ def _spread(
     )
     spread[:, :, :: stride[0], :: stride[1]] = gradient
     return spread
+
+
+def fold_for_training(suffix: nn.Module, example: torch.Tensor) -> FoldedNetwork:
+    """Copy a suffix in the form that trains fastest.
+
+    Parameters
+    ----------
+    suffix
+        Pretrained.
+    example
+        An input ``(n, c, h, w)`` of it.
+
+    Returns
+    -------
+    FoldedNetwork
+        Its BatchNorm layers are folded, its depthwise convolutions frozen.
+    """
+    folded = FoldedNetwork.fold(suffix, example)
+    freeze_depthwise(folded.network)
+    return folded
+
+
+def count_partly_trained(backbone: Backbone, cut: str) -> int:
+    """Count the numbers that training a suffix in that form adjusts, the head apart."""
+    suffix = backbone.suffix(cut)
+    freeze_depthwise(suffix)
+    return sum(one.numel() for one in suffix.parameters() if one.requires_grad)
 
 
 def freeze_depthwise(network: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Training a suffix and a head by gradient descent on prefix activations."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,10 @@ FEWEST_STEPS = 36
 # the layers below it, and no step that leaps when the head is still wrong.
 HEAD_FACTOR = 4.0
 LONGEST_GRADIENT = 1.0
+
+
+# The rows of some images, and the view that each is seen in.
+Batch = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def train(
     head: nn.Module,
     activations: Activations,
     labels: np.ndarray,
-    views: int,
+    batches: Sequence[Batch],
     recipe: Recipe,
     seed: int,
 ) -> None:
@@ -71,13 +75,12 @@ def train(
         Of the training images, row by row as the labels.
     labels
         ``(n,)`` class indices; the loss weights classes by the inverse of their frequency.
-    views
-        How many views the activations have.
+    batches
+        What each step sees; see :func:`draw_batches`.
     recipe
         How to train.
     seed
-        Decides the order of images, their views and the dropout. The global random state is
-        left as it was.
+        Of the dropout. The global random state is left as it was.
     """
     targets = torch.as_tensor(labels, dtype=torch.long)
     counts = torch.bincount(targets).float()
@@ -89,7 +92,6 @@ def train(
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    batches = list(_draw_batches(len(targets), views, recipe, seed))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         [recipe.learning_rate, recipe.learning_rate * HEAD_FACTOR],
@@ -115,16 +117,26 @@ def _list_trained(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def _draw_batches(
-    images: int, views: int, recipe: Recipe, seed: int
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Draw, for each step of training, which images are seen and in which of their views."""
+def draw_batches(images: int, views: int, recipe: Recipe, seed: int) -> list[Batch]:
+    """Draw, for each step of training, which images are seen and in which of their views.
+
+    Parameters
+    ----------
+    images, views
+        How many there are.
+    recipe
+        How to train.
+    seed
+        Decides the order of images and their views.
+    """
     random = np.random.default_rng(seed)
     # Equal parts: a small last batch would have no batch statistics worth the name.
     parts = max(1, round(images / recipe.batch_size))
-    for _ in range(max(recipe.epochs, math.ceil(FEWEST_STEPS / parts))):
-        for rows in np.array_split(random.permutation(images), parts):
-            yield rows.tolist(), random.integers(views, size=len(rows)).tolist()
+    return [
+        (rows.tolist(), random.integers(views, size=len(rows)).tolist())
+        for _ in range(max(recipe.epochs, math.ceil(FEWEST_STEPS / parts)))
+        for rows in np.array_split(random.permutation(images), parts)
+    ]
 
 
 def compute_features(suffix: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

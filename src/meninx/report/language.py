@@ -1,14 +1,19 @@
 """The words of the report: every sentence and label, in English and Indonesian."""
 
 import math
+import re
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from meninx.errors import StudyError
 
 LANGUAGES = ("en", "id")
 MISSING = "–"  # stands where a number cannot be computed
+SMALLEST_PROBABILITY = 0.001  # below it a p-value is not written out
+_ENGLISH_NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?")
+_PLACEHOLDER = re.compile(r"\\\{(\w+)\\\}")  # as `re.escape` leaves it
 _SEPARATORS = {"en": (".", ","), "id": (",", ".")}  # decimal, thousands
 
 
@@ -40,14 +45,7 @@ class Words:
             raise StudyError(
                 f"the report has no language {language!r}; choose one of {', '.join(LANGUAGES)}"
             )
-        catalogue = files("meninx.report").joinpath("words", f"{language}.toml")
-        sections = tomllib.loads(catalogue.read_text(encoding="utf-8"))
-        sentences = {
-            f"{section}.{name}": sentence
-            for section, names in sections.items()
-            for name, sentence in names.items()
-        }
-        return cls(language, sentences)
+        return cls(language, _read_catalogue(language))
 
     def __call__(self, key: str, **values: object) -> str:
         """Give a sentence with its placeholders filled."""
@@ -56,6 +54,24 @@ class Words:
     def name(self, section: str, key: str | None) -> str:
         """Translate a name that a file holds; a name unknown to the catalogue stays itself."""
         return self.sentences.get(f"{section}.{key}", key or MISSING)
+
+    def retell(self, sentence: str) -> str:
+        """Tell a sentence that a file of the run holds, which is English, in this language.
+
+        It is recognised by the section `told` of the English catalogue; one that is not there
+        stays itself.
+        """
+        for key, pattern in _compile_told():
+            if match := pattern.fullmatch(sentence):
+                values = {name: self._rewrite(value) for name, value in match.groupdict().items()}
+                return self(key, **values)
+        return sentence
+
+    def _rewrite(self, value: str) -> str:
+        """Write a number or a term of an English sentence as this language does."""
+        if not _ENGLISH_NUMBER.fullmatch(value):
+            return self.name("term", value)
+        return value.translate(_swap_signs(self.language))
 
     def number(self, value: float | None, decimals: int = 2) -> str:
         """Write a number as the language does."""
@@ -74,6 +90,18 @@ class Words:
         if value is None or low is None or high is None:
             return self.number(value, decimals)
         return f"{self.number(value, decimals)} ({self.between(low, high, decimals)})"
+
+    def probability(self, value: float | None) -> str:
+        """Write a p-value with three decimals, or as smaller than the smallest of them."""
+        if value is not None and value < SMALLEST_PROBABILITY:
+            return self("number.below", value=self.number(SMALLEST_PROBABILITY, 3))
+        return self.number(value, 3)
+
+    def p_value(self, value: float) -> str:
+        """Write a p-value as a statement: "p = 0.012", "p < 0.001"."""
+        if value < SMALLEST_PROBABILITY:
+            return self("number.p_below", value=self.number(SMALLEST_PROBABILITY, 3))
+        return self("number.p_equals", value=self.number(value, 3))
 
     def percent(self, share: float | None) -> str:
         """Write a share in [0, 1] as whole percent."""
@@ -101,9 +129,33 @@ def format_number(value: float | None, language: str, decimals: int = 2) -> str:
     """
     if value is None or not math.isfinite(value):
         return MISSING
-    decimal, thousands = _SEPARATORS[language]
     text = f"{value:,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("-")  # no "-0.00"
-    signs = str.maketrans({".": decimal, ",": thousands, "-": "−"})
-    return text.translate(signs)
+    return text.translate(_swap_signs(language))
+
+
+def _swap_signs(language: str) -> dict[int, str]:
+    """Tell which signs stand in a language for those of a number in code."""
+    decimal, thousands = _SEPARATORS[language]
+    return str.maketrans({".": decimal, ",": thousands, "-": "−"})
+
+
+def _read_catalogue(language: str) -> dict[str, str]:
+    catalogue = files("meninx.report").joinpath("words", f"{language}.toml")
+    sections = tomllib.loads(catalogue.read_text(encoding="utf-8"))
+    return {
+        f"{section}.{name}": sentence
+        for section, names in sections.items()
+        for name, sentence in names.items()
+    }
+
+
+@cache
+def _compile_told() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Make a pattern of each sentence that other stages write, with a group a placeholder."""
+    return tuple(
+        (key, re.compile(_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(sentence))))
+        for key, sentence in _read_catalogue("en").items()
+        if key.startswith("told.")
+    )

@@ -6,19 +6,25 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from meninx.files import write_whole
+from meninx.report.checklists import make_checklists
 from meninx.report.figures import (
     FORMATS,
     draw_confusion,
+    draw_learning_curve,
     draw_matrix,
+    draw_reliability,
     draw_roc,
     draw_scores,
     draw_similarity_profile,
     render_figure,
 )
 from meninx.report.language import Words
-from meninx.report.page import make_page
+from meninx.report.model_card import make_model_card, write_markdown
+from meninx.report.page import make_checklist_page, make_page
 from meninx.report.run_folder import RunFolder
 from meninx.report.tables import make_tables
+
+PAGE = "report.html"
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +32,18 @@ logger = logging.getLogger(__name__)
 def render(run: Path, language: str = "en") -> Path:
     """Write the report of a finished run into its folder.
 
-    Writes `report.html`, a single file without scripts that loads nothing, and the same
-    figures and tables for a thesis in `figures/` (SVG, PDF, PNG at 300 dpi) and `tables/`
-    (CSV, LaTeX). The same run gives the same bytes.
+    Writes `report.html`, a single file without scripts that loads nothing; the same figures
+    and tables for a thesis in `figures/` (SVG, PDF, PNG at 300 dpi) and `tables/` (CSV, LaTeX);
+    the checklists CLAIM 2024 and TRIPOD+AI, filled in as far as the software knows, as HTML and
+    CSV; and `model-card.md`. The same run gives the same bytes.
 
     Parameters
     ----------
     run
         The run folder of a finished study.
     language
-        `en` or `id`. Sentences that stand in the run's files stay in English.
+        `en` or `id`. Sentences of the files, which are English, are told in it where the catalogue
+        knows them.
 
     Returns
     -------
@@ -51,31 +59,56 @@ def render(run: Path, language: str = "en") -> Path:
     """
     words = Words.load(language)
     folder = RunFolder.read(Path(run))
-    tables = make_tables(folder, words)
-    pictures = {
-        name: {kind: render_figure(figure, kind) for kind in FORMATS}
-        for name, figure in draw_figures(folder, words).items()
-    }
-    for name, kinds in pictures.items():
-        for kind, content in kinds.items():
-            write_whole(folder.path / "figures" / f"{name}.{kind}", content)
-    for name, table in tables.items():
-        write_whole(folder.path / "tables" / f"{name}.csv", table.to_csv().encode())
-        write_whole(folder.path / "tables" / f"{name}.tex", table.to_latex(words).encode())
-    page = make_page(folder, words, tables, {name: pictures[name]["svg"] for name in pictures})
-    path = folder.path / "report.html"
-    write_whole(path, page.encode())
+    contents = make_contents(folder, words)
+    for name, content in contents.items():
+        write_whole(folder.path / name, content)
+    path = folder.path / PAGE
     logger.info("wrote %s", path)
     return path
+
+
+def make_contents(run: RunFolder, words: Words) -> dict[str, bytes]:
+    """Make everything that a report consists of, by path in the run folder; the page last."""
+    tables = make_tables(run, words)
+    figures = {
+        name: {kind: render_figure(figure, kind) for kind in FORMATS}
+        for name, figure in draw_figures(run, words).items()
+    }
+    checklists = make_checklists(run, words)
+    card = make_model_card(run, words)
+    drawings = {name: kinds["svg"] for name, kinds in figures.items()}
+    page = make_page(run, words, tables, drawings, card, checklists)
+    return {
+        **{
+            f"figures/{name}.{kind}": content
+            for name, kinds in figures.items()
+            for kind, content in kinds.items()
+        },
+        **{f"tables/{name}.csv": table.to_csv().encode() for name, table in tables.items()},
+        **{f"tables/{name}.tex": table.to_latex(words).encode() for name, table in tables.items()},
+        **{f"{table.name}.csv": table.to_csv().encode() for table in checklists.values()},
+        **{
+            f"{table.name}.html": make_checklist_page(run, words, table).encode()
+            for table in checklists.values()
+        },
+        "model-card.md": write_markdown(card, words).encode(),
+        PAGE: page.encode(),
+    }
 
 
 def draw_figures(run: RunFolder, words: Words) -> dict[str, Figure]:
     """Draw every figure of the report, by file name."""
     chosen = run.evaluation["chosen"]
-    return {
+    figures = {
         "matrix": draw_matrix(run.matrix, words),
         "similarity_profile": draw_similarity_profile(run.matrix["similarity"], words),
         "scores": draw_scores(run.scores, run.summary, words),
         "confusion": draw_confusion(chosen["confusion"], run.classes, words),
         "roc": draw_roc(chosen["roc"], chosen["classes"], words),
     }
+    if "calibration" in run.evaluation:
+        figures["reliability"] = draw_reliability(run.evaluation["calibration"], words)
+    if "learning_curve" in run.evaluation:
+        curve = run.evaluation["learning_curve"]
+        figures["learning_curve"] = draw_learning_curve(curve, len(run.classes), words)
+    return figures

@@ -1,18 +1,11 @@
 """What stands in the files of a run folder, as typed dictionaries.
 
-They are the whole contract between a study and its report; :mod:`meninx.report.run_folder`
-reads the files against them.
+With :mod:`meninx.report.evaluation_file` and :mod:`meninx.report.explanations_file` they are
+the whole contract between a study and its report; :mod:`meninx.report.run_folder` reads the
+files against them.
 """
 
 from typing import NotRequired, TypedDict
-
-
-class Interval(TypedDict):
-    """A score with its 95 % interval; `None` where it cannot be computed."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 class Headline(TypedDict):
@@ -117,75 +110,22 @@ class PlannedCell(TypedDict):
     repeats: int
     reason: str
     trained_parameters: int | None
+    predicted_seconds: NotRequired[float | None]
+
+
+class LeftOutCell(TypedDict):
+    """A cell that the time limit left no room for."""
+
+    cell: str
+    reason: str
+    predicted_seconds: NotRequired[float | None]
 
 
 class PlanFile(TypedDict):
     """`plan.json`: what the study set out to do."""
 
     cells: list[PlannedCell]
-
-
-class CellScores(TypedDict):
-    """The scores of one cell, by metric."""
-
-    repeats: int
-    scores: dict[str, Interval]
-
-
-class ClassScores(TypedDict):
-    """One class against the others."""
-
-    images: int
-    patients: int
-    sensitivity: Interval
-    specificity: Interval
-    auc: Interval
-
-
-class Curve(TypedDict):
-    """A receiver operating characteristic curve."""
-
-    false_positive_rate: list[float]
-    true_positive_rate: list[float]
-
-
-class ChosenCell(TypedDict):
-    """The chosen cell in detail."""
-
-    cell: str
-    classes: dict[str, ClassScores]
-    confusion: list[list[float]]
-    roc: dict[str, Curve]
-
-
-class Comparison(TypedDict):
-    """Balanced accuracy of one cell minus that of another."""
-
-    cell: str
-    against: str
-    difference: float | None
-    low: float | None
-    high: float | None
-
-
-class AdviceHeld(TypedDict):
-    """The cell that the matrix advised, against the best one: difference in balanced accuracy."""
-
-    cell: str
-    best: str
-    difference: float | None
-    low: float | None
-    high: float | None
-
-
-class EvaluationFile(TypedDict):
-    """`evaluation.json`: every score with its interval."""
-
-    cells: dict[str, CellScores]
-    chosen: ChosenCell
-    selection: dict[str, float]
-    comparisons: NotRequired[list[Comparison]]
-    advice: NotRequired[AdviceHeld]
+    left_out: NotRequired[list[LeftOutCell]]
 
 
 class AuditFinding(TypedDict):
@@ -238,3 +178,21 @@ class CohortRow(TypedDict):
     sample: str
     patient: str
     label: str
+
+
+class Pretrained(TypedDict):
+    """Where the weights come from that training began with."""
+
+    kind: str
+    sha256: NotRequired[str | None]
+
+
+class BundleFile(TypedDict):
+    """`bundle/bundle.json`: the model that was trained on all patients."""
+
+    backbone: str
+    strategy: str
+    cut: NotRequired[str | None]
+    pretrained: NotRequired[Pretrained]
+    views: NotRequired[int]
+    input_size: NotRequired[int]

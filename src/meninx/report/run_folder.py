@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meninx.errors import StudyError
+from meninx.report.evaluation_file import EvaluationFile
+from meninx.report.explanations_file import ExplanationsFile
 from meninx.report.run_files import (
     AuditFile,
     AuditFinding,
+    BundleFile,
     CohortRow,
-    EvaluationFile,
     Example,
     MatrixFile,
     PlanFile,
+    PlannedCell,
     ScoreRow,
     Summary,
 )
-from meninx.report.shape import read_bytes, read_csv, read_json
+from meninx.report.shape import read_bytes, read_csv, read_json, read_json_if_there
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -39,6 +42,10 @@ class RunFolder:
         What the audit found.
     examples
         Images with heatmaps; empty when the run has none.
+    explanations
+        Whether the heatmaps were tested, and how; `None` when the run does not say.
+    bundle
+        The model trained on all patients; `None` when the run has none.
     """
 
     path: Path
@@ -50,6 +57,8 @@ class RunFolder:
     cohort: list[CohortRow]
     findings: list[AuditFinding]
     examples: list[Example]
+    explanations: ExplanationsFile | None
+    bundle: BundleFile | None
 
     @classmethod
     def read(cls, path: Path) -> "RunFolder":
@@ -71,7 +80,9 @@ class RunFolder:
             scores=_sort_scores(read_csv(path / "scores.csv", ScoreRow)),
             cohort=read_csv(path / "cohort.csv", CohortRow),
             findings=read_json(path / "audit.json", AuditFile)["findings"],
-            examples=_read_examples(path / "examples.json"),
+            examples=read_json_if_there(path / "examples.json", list[Example]) or [],
+            explanations=read_json_if_there(path / "explanations.json", ExplanationsFile),
+            bundle=read_json_if_there(path / "bundle" / "bundle.json", BundleFile),
         )
         run._check_that_files_agree()
         return run
@@ -95,6 +106,40 @@ class RunFolder:
     def candidates(self) -> int:
         """How many cells competed."""
         return sum(row["role"] == "candidate" for row in self.scores)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that every note says."""
+        summary = self.summary
+        return {
+            "images": summary["images"],
+            "patients": summary["patients"],
+            "folds": summary["folds"],
+            "repeats": summary["repeats"],
+        }
+
+    @property
+    def sizes_of_chosen(self) -> dict[str, int]:
+        """The sizes behind the chosen cell, which may have fewer repeats than others."""
+        return {**self.sizes, "repeats": self.chosen_repeats}
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether comparisons of cells come with p-values."""
+        return any("p_value" in row for row in self.evaluation.get("comparisons", []))
+
+    @property
+    def has_failed_heatmaps(self) -> bool:
+        """Whether the heatmaps were tested and do not show what the network learned."""
+        sanity = self.explanations["sanity"] if self.explanations else None
+        return sanity is not None and not sanity["passed"]
+
+    @property
+    def chosen_plan(self) -> PlannedCell | None:
+        """The chosen cell as it was planned."""
+        return next(
+            (cell for cell in self.plan["cells"] if cell["cell"] == self.summary["chosen"]), None
+        )
 
     def read_picture(self, relative: str) -> bytes:
         """Read a PNG of the run.
@@ -143,10 +188,3 @@ def _sort_scores(rows: list[ScoreRow]) -> list[ScoreRow]:
             row["cell"],
         ),
     )
-
-
-def _read_examples(path: Path) -> list[Example]:
-    """Read the examples, which a run may do without."""
-    if not path.exists():
-        return []
-    return read_json(path, list[Example])

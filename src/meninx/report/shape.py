@@ -5,7 +5,7 @@ import json
 import math
 import types
 from pathlib import Path
-from typing import NotRequired, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import NotRequired, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from meninx.errors import StudyError
 
@@ -38,7 +38,8 @@ def read_json(path: Path, shape: type[Shape]) -> Shape:
         The file.
     shape
         What it must hold: typed dictionaries, lists, dictionaries, plain types and unions of
-        plain types, nested as they come. Fields that the shape does not name are let be.
+        plain types, or of one typed dictionary and `None`, nested as they come. Fields that the
+        shape does not name are let be.
 
     Raises
     ------
@@ -52,6 +53,11 @@ def read_json(path: Path, shape: type[Shape]) -> Shape:
     _check_shape(content, shape, str(path))
     shaped: Shape = content
     return shaped
+
+
+def read_json_if_there(path: Path, shape: type[Shape]) -> Shape | None:
+    """Read a JSON file that a run may do without, as :func:`read_json` does."""
+    return read_json(path, shape) if path.exists() else None
 
 
 def read_csv(path: Path, shape: type[Shape]) -> list[Shape]:
@@ -98,12 +104,19 @@ def _check_shape(content: object, shape: object, where: str) -> None:
     elif origin is dict:
         for name, item in _expect(content, dict, where).items():
             _check_shape(item, arguments[1], f"{where}: {name}")
-    elif isinstance(shape, type) and hasattr(shape, "__required_keys__"):
+    elif _has_fields(shape):
         _check_fields(_expect(content, dict, where), shape, where)
+    elif any(map(_has_fields, arguments)) and content is not None:
+        _check_shape(content, next(filter(_has_fields, arguments)), where)
     else:
         kinds = arguments if origin in (Union, types.UnionType) else (shape,)
         if not any(_has_plain_type(content, kind) for kind in kinds):
             raise _misshapen(content, shape, where)
+
+
+def _has_fields(shape: object) -> TypeGuard[type]:
+    """Tell whether a shape is a typed dictionary."""
+    return isinstance(shape, type) and hasattr(shape, "__required_keys__")
 
 
 def _check_fields(fields: dict[str, object], shape: type, where: str) -> None:
@@ -128,7 +141,7 @@ def _has_plain_type(content: object, kind: object) -> bool:
         return kind is bool
     if kind is float:
         return isinstance(content, int | float)
-    return isinstance(kind, type) and isinstance(content, kind)
+    return isinstance(kind, type) and not _has_fields(kind) and isinstance(content, kind)
 
 
 def _misshapen(content: object, shape: object, where: str) -> StudyError:

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from meninx.report.evaluation_file import Interval
 from meninx.report.language import MISSING, Words
 
 _LATEX_SIGNS = {
@@ -44,6 +45,22 @@ class Estimate(NamedTuple):
     low: float | None
     high: float | None
 
+    @classmethod
+    def of(cls, interval: Interval) -> "Estimate":
+        """Take an interval from a file."""
+        return cls(interval["value"], interval["low"], interval["high"])
+
+    @classmethod
+    def find(cls, intervals: Mapping[str, Interval], name: str) -> "Estimate | None":
+        """Take an interval from a file, if it is there."""
+        return cls.of(intervals[name]) if name in intervals else None
+
+
+class Probability(NamedTuple):
+    """A p-value."""
+
+    value: float | None
+
 
 class Share(NamedTuple):
     """A share in [0, 1], shown as percent."""
@@ -65,7 +82,7 @@ class Term(NamedTuple):
     shown: str
 
 
-Value = str | Term | int | float | Estimate | Share | CountAndShare | None
+Value = str | Term | int | float | Estimate | Probability | Share | CountAndShare | None
 
 
 @dataclass(frozen=True)
@@ -205,13 +222,26 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
 
 
+def name_trained(strategy: str | None, words: Words) -> Term:
+    """Name what a strategy trains."""
+    return Term(strategy or "", words.name("trains", strategy))
+
+
+def find_first_baseline(roles: Sequence[str]) -> frozenset[int]:
+    """Find the row where baselines begin, if candidates stand before it."""
+    number = next((number for number, role in enumerate(roles) if role == "baseline"), 0)
+    return frozenset({number} - {0})
+
+
 def _show(value: Value, column: Column, words: Words) -> str:
     if isinstance(value, Estimate):
         return words.estimate(*value, decimals=column.decimals)
     if isinstance(value, Share):
         return words.percent(value.value)
+    if isinstance(value, Probability):
+        return words.probability(value.value)
     if isinstance(value, CountAndShare):
-        return f"{words.number(value.number, 1)} ({words.percent(value.share)})"
+        return f"{words.number(value.number, column.decimals)} ({words.percent(value.share)})"
     if isinstance(value, Term):
         return value.shown
     if isinstance(value, str):

@@ -15,7 +15,6 @@ from fastapi.responses import HTMLResponse
 from starlette.datastructures import UploadFile
 
 from meninx.bundle import Bundle
-from meninx.cohort import read_image
 from meninx.errors import ImageError
 from meninx.explain import draw_overlay
 from meninx.serve.guards import SecurityHeaders, UploadLimit, require_token
@@ -98,12 +97,10 @@ def _predict_one(bundle: Bundle, upload: UploadFile) -> dict[str, Any]:
     name = upload.filename or "image"
     with keep_for_a_moment(upload) as path:
         try:
-            pixels = read_image(path)
+            seen, prediction, heatmap = bundle.examine(path)
         except ImageError as error:
             raise HTTPException(422, _name_upload(str(error), path, name)) from None
-    (prediction,) = bundle.predict([pixels])
-    heatmap = bundle.explain(pixels, prediction.most_probable)
-    drawn = _as_data_uri(draw_overlay(pixels, heatmap)) if heatmap.any() else None
+    drawn = _as_data_uri(draw_overlay(seen, heatmap)) if heatmap.any() else None
     return prediction.describe(name, drawn)
 
 

@@ -8,5 +8,14 @@ comes a run folder. Read :meth:`Study.run` from top to bottom.
 from meninx.study.comparison import compare_runs
 from meninx.study.plan import Cell, Plan
 from meninx.study.study import DEFAULT_BACKBONES, Study
+from meninx.study.wishes import read_duration, read_prevalence
 
-__all__ = ["DEFAULT_BACKBONES", "Cell", "Plan", "Study", "compare_runs"]
+__all__ = [
+    "DEFAULT_BACKBONES",
+    "Cell",
+    "Plan",
+    "Study",
+    "compare_runs",
+    "read_duration",
+    "read_prevalence",
+]

@@ -28,7 +28,7 @@ def compare_runs(run: Path, other: Path) -> dict[str, Any]:
     other_name, second, other_samples = _read_chosen(other)
     if samples != other_samples or one.patients.tolist() != second.patients.tolist():
         raise StudyError(f"{run} and {other} are studies of other images or patients")
-    difference = compare(one, second)
+    difference = compare(one, second).difference
     return {
         "chosen": one_name,
         "other_chosen": other_name,

@@ -1,26 +1,44 @@
-"""Examples: images that the chosen cell got right and wrong, with heatmaps.
+"""Examples: images that the chosen cell got right and wrong, with heatmaps that are tested.
 
 Each heatmap is made by the model of the fold in which the image was tested: a model that had
-not seen the patient.
+not seen the patient. Those models were not kept, and fitting them again is what this step
+costs. So only a few folds are fitted again, those with the most wrong answers, and the
+examples are theirs: the surest wrong answers of these folds, not of the whole cohort. The same
+models serve the sanity check of the heatmaps and, where lesions are marked, their localisation.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from sklearn.base import ClassifierMixin
 
 from meninx.cohort import Cohort, read_image
 from meninx.evaluate import Predictions
-from meninx.explain import crop_to_image, draw_image, draw_overlay, explain
+from meninx.explain import (
+    Forgetting,
+    Localisation,
+    Marked,
+    Sanity,
+    crop_to_image,
+    draw_image,
+    draw_overlay,
+    explain,
+    forget,
+)
 from meninx.files import write_whole
-from meninx.finetune import FineTunedClassifier
+from meninx.finetune import Ensemble, FineTunedClassifier
+from meninx.study.lesions import find_lesion
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, fit_classifier, one_thread
+from meninx.study.tasks import Task, fit_classifier
+from meninx.study.workers import run_in_workers
 
 MOST_WRONG = 6
+MOST_REFITS = 2
+# In each fold that is fitted again: images in the sanity check, and with a lesion.
+MOST_FORGOTTEN, MOST_MARKED = 8, 64
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -39,25 +57,62 @@ class Example:
     predicted: int
 
 
-def choose_examples(predictions: Predictions) -> list[Example]:
+@dataclass(frozen=True, eq=False)
+class FoldExplanation:
+    """What one fold's model shows of images that it was not trained on.
+
+    Attributes
+    ----------
+    heatmaps
+        Row of an example → ``(h, w)`` of the image.
+    forgettings
+        Heatmaps of some of its test images while a network is made to forget; one for each
+        network of the model.
+    marked
+        Its test images with a known lesion.
+    """
+
+    heatmaps: dict[int, np.ndarray]
+    forgettings: tuple[Forgetting, ...]
+    marked: tuple[Marked, ...]
+
+
+def choose_folds(predictions: Predictions, tests: Sequence[np.ndarray]) -> list[int]:
+    """Choose the folds to fit again: those with the most wrong answers.
+
+    Parameters
+    ----------
+    predictions
+        Of the chosen cell, rows in the cohort's order; the first repeat is used.
+    tests
+        Row numbers of each fold's test side.
+    """
+    is_wrong = predictions.predicted[0] != predictions.labels
+    most_first = sorted(range(len(tests)), key=lambda fold: -int(is_wrong[tests[fold]].sum()))
+    return sorted(most_first[:MOST_REFITS])
+
+
+def choose_examples(predictions: Predictions, rows: np.ndarray) -> list[Example]:
     """Choose each class's surest right answer and the surest wrong answers of all.
 
     Parameters
     ----------
     predictions
         Of the chosen cell, rows in the cohort's order; the first repeat is used.
+    rows
+        Those to choose from.
     """
     predicted = predictions.predicted[0]
     surety = predictions.probabilities[0].max(axis=1)
-    surest_first = np.argsort(-surety, kind="stable")
+    surest_first = rows[np.argsort(-surety[rows], kind="stable")]
     is_right = predicted == predictions.labels
     right = [
         next((row for row in surest_first if is_right[row] and predicted[row] == index), None)
         for index in range(len(predictions.classes))
     ]
     wrong = [row for row in surest_first if not is_right[row]][:MOST_WRONG]
-    rows = [row for row in right if row is not None] + wrong
-    return [Example(int(row), int(predicted[row])) for row in rows]
+    chosen = [row for row in right if row is not None] + wrong
+    return [Example(int(row), int(predicted[row])) for row in chosen]
 
 
 def write_examples(
@@ -67,56 +122,119 @@ def write_examples(
     tasks: Sequence[Task],
     workers: int | None,
 ) -> None:
-    """Draw the examples of a cell into the run folder.
+    """Draw the examples of a cell into the run folder, and test its heatmaps.
 
     Parameters
     ----------
     folder
-        Gets ``examples.json`` and the pictures in ``examples/``.
+        Gets ``examples.json``, the pictures in ``examples/``, and ``explanations.json``: the
+        sanity check and the localisation.
     cohort
         Its images.
     predictions
         Out-of-fold ones of the cell.
     tasks
-        The cell's tasks of the first repeat; those whose test side has an example are run
-        again, and give the same model as before.
+        The cell's tasks of the first repeat; at most two are run again, and give the same
+        model as before.
     workers
         How many processes.
     """
-    examples = choose_examples(predictions)
-    work = [
-        (task, shown)
-        for task in tasks
-        if (shown := [example for example in examples if example.row in task.split.test])
-    ]
-    heatmaps = Parallel(n_jobs=workers or os.cpu_count() or 1)(
-        delayed(_explain_fold)(task, shown, cohort.images, cohort.labels) for task, shown in work
-    )
-    heatmap_of_row = {
-        example.row: heatmap
-        for (_, shown), maps in zip(work, heatmaps, strict=True)
-        for example, heatmap in zip(shown, maps, strict=True)
-    }
+    tests = [task.split.test for task in tasks]
+    again = [tasks[fold] for fold in choose_folds(predictions, tests)]
+    examples = choose_examples(predictions, np.concatenate([task.split.test for task in again]))
+    work = [(task, examples, cohort, predictions.predicted[0]) for task in again]
+    explained = list(run_in_workers(_explain_fold, work, workers))
+    heatmaps = {row: heatmap for fold in explained for row, heatmap in fold.heatmaps.items()}
     folder.write_json(
         "examples.json",
         [
-            _write_example(folder, cohort, predictions, example, heatmap_of_row[example.row])
+            _write_example(folder, cohort, predictions, example, heatmaps[example.row])
             for example in examples
         ],
+    )
+    marked = [one for fold in explained for one in fold.marked]
+    folder.write_json(
+        "explanations.json",
+        {
+            "method": "grad-cam",
+            "sanity": Sanity.judge(
+                [forgetting for fold in explained for forgetting in fold.forgettings]
+            ).as_dict(),
+            "localisation": Localisation.average(marked).as_dict() if marked else None,
+        },
     )
 
 
 def _explain_fold(
-    task: Task, examples: Sequence[Example], images: np.ndarray, labels: np.ndarray
+    task: Task, examples: Sequence[Example], cohort: Cohort, predicted: np.ndarray
+) -> FoldExplanation:
+    """Fit a fold's model again and look at its test images with it."""
+    members = _list_members(fit_classifier(task, cohort.images, cohort.labels))
+    test = task.split.test.tolist()
+    shown = [example.row for example in examples if example.row in test]
+    # The examples first: it is their heatmaps that are shown.
+    compared = list(dict.fromkeys([*shown, *test]))[:MOST_FORGOTTEN]
+    pixels = [read_image(cohort.samples[row]) for row in compared]
+    classes = predicted[compared].tolist()
+    heatmaps = _explain_rows(members, cohort, shown, predicted)
+    return FoldExplanation(
+        heatmaps=dict(zip(shown, heatmaps, strict=True)),
+        forgettings=tuple(
+            forget(explain, member.network_, member.backbone_.prepare(pixels), classes)
+            for member in members
+        ),
+        marked=_compare_with_lesions(members, cohort, test),
+    )
+
+
+def _list_members(classifier: ClassifierMixin) -> list[FineTunedClassifier]:
+    """List the fitted classifiers that each have a network of their own."""
+    members = classifier.members_ if isinstance(classifier, Ensemble) else [classifier]
+    assert all(isinstance(member, FineTunedClassifier) for member in members)
+    return list(members)
+
+
+def _compare_with_lesions(
+    members: Sequence[FineTunedClassifier], cohort: Cohort, test: Sequence[int]
+) -> tuple[Marked, ...]:
+    """Compare the heatmap of each test image's true class with its lesion, where one is marked."""
+    lesions = {}
+    for row in test:
+        if (lesion := find_lesion(cohort.samples[row])) is not None:
+            lesions[row] = lesion
+        if len(lesions) == MOST_MARKED:
+            break
+    heatmaps = _explain_rows(members, cohort, list(lesions), cohort.labels)
+    patients = cohort.groups
+    return tuple(
+        Marked.measure(str(patients[row]), heatmap, lesion.region, lesion.head)
+        for (row, lesion), heatmap in zip(lesions.items(), heatmaps, strict=True)
+    )
+
+
+def _explain_rows(
+    members: Sequence[FineTunedClassifier],
+    cohort: Cohort,
+    rows: Sequence[int],
+    classes: np.ndarray,
 ) -> list[np.ndarray]:
-    """Fit a fold's model again and compute the heatmaps ``(s, s)`` of its test images."""
-    with one_thread():
-        classifier = fit_classifier(task, images, labels)
-        assert isinstance(classifier, FineTunedClassifier)
-        backbone = classifier.backbone_
-        inputs = backbone.prepare([read_image(images[example.row]) for example in examples])
-        classes = [example.predicted for example in examples]
-        return list(explain(classifier.network_, inputs, classes))
+    """Compute the heatmap ``(h, w)`` of each row's image for its class in `classes` ``(n,)``.
+
+    That of several networks is the mean of theirs; its strongest place is 1.
+    """
+    heatmaps = []
+    for start in range(0, len(rows), BATCH):
+        some = list(rows[start : start + BATCH])
+        pixels = [read_image(cohort.samples[row]) for row in some]
+        squares = [
+            explain(member.network_, member.backbone_.prepare(pixels), classes[some].tolist())
+            for member in members
+        ]
+        for index, image in enumerate(pixels):
+            height, width = image.shape[:2]
+            mean = np.mean([crop_to_image(maps[index], height, width) for maps in squares], axis=0)
+            heatmaps.append(mean / (mean.max() or 1))
+    return heatmaps
 
 
 def _write_example(
@@ -128,7 +246,7 @@ def _write_example(
 ) -> dict[str, Any]:
     image = read_image(cohort.images[example.row])
     name = str(cohort.sample_names[example.row])
-    overlay = draw_overlay(image, crop_to_image(heatmap, *image.shape[:2]))
+    overlay = draw_overlay(image, heatmap)
     write_whole(folder.path / f"examples/{name}-image.png", draw_image(image))
     write_whole(folder.path / f"examples/{name}-heatmap.png", overlay)
     probabilities = predictions.probabilities[0, example.row].tolist()

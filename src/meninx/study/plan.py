@@ -1,24 +1,26 @@
 """The plan: which cells a study runs, and why each of them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from meninx.backbones import Backbone
 from meninx.errors import StudyError
-from meninx.finetune import Strategy, load_backbone
+from meninx.finetune import Strategy, count_partly_trained, load_backbone
 from meninx.matrix import Advice
 
 # What a network with random weights needs to learn at all on a laptop: more passes over
 # smaller images.
-SCRATCH_SETTINGS = {"image_size": 112, "epochs": 20}
+SCRATCH_SETTINGS = {"image_size": 112, "epochs": 20, "learning_rate": 1e-3}
 
-# How often the folds are gone through where nobody says: more repeats make a score steadier, not
-# higher, and gradient descent on a laptop takes its time.
+NEIGHBOUR_REASON = "A neighbour of the advised cut: was it right?"
+
+# How often the folds are gone through where nobody says; a neighbour of the advised cut and the
+# baseline from scratch are only looked at once.
 USUAL_REPEATS = 5
-USUAL_REPEATS_TRAINED = 2
-USUAL_REPEATS_TRAINED_OTHERS = 1
+
+ENSEMBLE = "ensemble"
 
 
 class Role(StrEnum):
@@ -52,8 +54,14 @@ class Cell:
         Why it is in the plan, in one sentence.
     is_advised
         Whether it is what the matrix advises for its backbone.
+    is_first
+        Whether its backbone is the first of those that are tried.
     settings
         Further arguments of the classifier.
+    members
+        Of an ensemble: the cells whose probabilities it averages, else none.
+    predicted_seconds
+        What all its repeats take on one worker of this machine; None before that is measured.
     """
 
     name: str
@@ -65,12 +73,40 @@ class Cell:
     trained_parameters: int
     reason: str
     is_advised: bool = False
+    is_first: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+    members: tuple["Cell", ...] = ()
+    predicted_seconds: float | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether a network is fitted for it: not for simple baselines and ensembles."""
+        return bool(self.backbone) and not self.members
 
     def as_dict(self) -> dict[str, Any]:
         """Give the cell as ``plan.json`` holds it."""
         fields = {key: value for key, value in vars(self).items() if key != "name"}
-        return {"cell": self.name, **fields}
+        members = [member.name for member in self.members]
+        return {"cell": self.name, **fields, "members": members}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A cell that a time limit left no room for.
+
+    Attributes
+    ----------
+    cell
+        Its name.
+    reason
+        In one sentence.
+    predicted_seconds
+        What it would have taken on one worker.
+    """
+
+    cell: str
+    reason: str
+    predicted_seconds: float
 
 
 @dataclass(frozen=True)
@@ -83,10 +119,13 @@ class Plan:
         What is run.
     folds
         In how many parts each repeat divides the patients.
+    left_out
+        Cells that a time limit left no room for.
     """
 
     cells: tuple[Cell, ...]
     folds: int
+    left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
     def make(
@@ -95,13 +134,15 @@ class Plan:
         backbones: Sequence[str],
         strategies: Sequence[Strategy] = (),
         folds: int = 5,
-        repeats: int | None = None,
+        repeats: int = USUAL_REPEATS,
+        precisions: Mapping[str, str] | None = None,
     ) -> Self:
         """Turn the matrix's advice into cells.
 
-        Every backbone is tried with the frozen base and with what the matrix advises. The first
-        backbone also with the cuts next to the advised one, once, to see whether the advice
-        held, and from scratch, once, to see what pretraining is worth.
+        Every backbone is tried with the frozen base and with what the matrix advises, and the
+        advised cells of all backbones also as an ensemble. The first backbone is also tried
+        with the cut next to the advised one, once, to see whether the advice held, and from
+        scratch, once, to see what pretraining is worth.
 
         Parameters
         ----------
@@ -114,8 +155,9 @@ class Plan:
         folds
             In each repeat.
         repeats
-            Of every candidate but the neighbours; by default 5 where no gradient descent is
-            needed, 2 with it for the first backbone and 1 for the others.
+            Of every candidate but the neighbour; by default 5.
+        precisions
+            Of each backbone's activations; by default float32.
 
         Raises
         ------
@@ -130,20 +172,24 @@ class Plan:
             for strategy in strategies or (Strategy.FROZEN, *_find_advised(advice))
             if strategy is not Strategy.SCRATCH
         ]
-        first = load_backbone(backbones[0])
-        cells = [*_make_simple_baselines(repeats or USUAL_REPEATS)]
+        loaded = [load_backbone(name) for name in backbones]
+        cells = [*_make_simple_baselines(repeats)]
         for strategy in wanted:
-            for name in backbones:
-                own = repeats or _find_usual_repeats(strategy, name == backbones[0])
-                cells.append(_make_candidate(load_backbone(name), strategy, depth, own, advice))
+            own = [_make_candidate(one, strategy, depth, repeats, advice) for one in loaded]
+            cells += own
+            if strategy == advice.strategy and len(own) > 1:
+                cells.append(_make_ensemble(own, repeats))
         if not strategies:
-            reason = "A neighbour of the advised cut: was it right?"
             cells += [
-                _make_partial(first, neighbour, 1, reason, advice)
+                _make_partial(loaded[0], neighbour, 1, NEIGHBOUR_REASON, advice)
                 for neighbour in _find_neighbours(advice)
             ]
         if not strategies or Strategy.SCRATCH in strategies:
-            cells.append(_make_scratch(first))
+            cells.append(_make_scratch(loaded[0]))
+        cells = [
+            replace(_set_precision(cell, precisions or {}), is_first=cell.backbone == backbones[0])
+            for cell in cells
+        ]
         return cls(tuple(cells), folds)
 
     @property
@@ -151,15 +197,30 @@ class Plan:
         """The cells that compete."""
         return tuple(cell for cell in self.cells if cell.role is Role.CANDIDATE)
 
+    def resume(self, earlier: Mapping[str, Any]) -> Self:
+        """Take up the cells that an interrupted study had planned, by its ``plan.json``.
+
+        What fits into a time limit is measured, and could have come out otherwise today.
+        """
+        planned = {cell["cell"]: cell for cell in earlier["cells"]}
+        cells = tuple(
+            replace(
+                cell,
+                repeats=planned[cell.name]["repeats"],
+                predicted_seconds=planned[cell.name]["predicted_seconds"],
+            )
+            for cell in self.cells
+            if cell.name in planned
+        )
+        left_out = tuple(LeftOut(**cell) for cell in earlier["left_out"])
+        return replace(self, cells=cells, left_out=left_out)
+
     def as_dict(self) -> dict[str, Any]:
         """Give what ``plan.json`` holds."""
-        return {"cells": [{**cell.as_dict(), "folds": self.folds} for cell in self.cells]}
-
-
-def _find_usual_repeats(strategy: Strategy, is_first: bool) -> int:
-    if strategy is Strategy.FROZEN:
-        return USUAL_REPEATS
-    return USUAL_REPEATS_TRAINED if is_first else USUAL_REPEATS_TRAINED_OTHERS
+        return {
+            "cells": [{**cell.as_dict(), "folds": self.folds} for cell in self.cells],
+            "left_out": [asdict(cell) for cell in self.left_out],
+        }
 
 
 def _make_simple_baselines(repeats: int) -> Iterator[Cell]:
@@ -214,7 +275,7 @@ def _make_partial(
         cut=cut,
         role=Role.CANDIDATE,
         repeats=repeats,
-        trained_parameters=_count_trained(backbone, cut),
+        trained_parameters=count_partly_trained(backbone, cut),
         reason=reason,
         settings=_choose_settings(Strategy.PARTIAL, advice),
     )
@@ -229,6 +290,31 @@ def _choose_settings(strategy: Strategy, advice: Advice) -> dict[str, Any]:
         if advice.learning_rate is not None:
             settings["learning_rate"] = advice.learning_rate
     return settings
+
+
+def _make_ensemble(members: Sequence[Cell], repeats: int) -> Cell:
+    return Cell(
+        name=ENSEMBLE,
+        backbone=" + ".join(member.backbone for member in members),
+        strategy=ENSEMBLE,
+        cut=None,
+        role=Role.CANDIDATE,
+        repeats=repeats,
+        trained_parameters=sum(member.trained_parameters for member in members),
+        reason="The advised cells of all backbones, probabilities averaged: costs no training.",
+        members=tuple(members),
+    )
+
+
+def _set_precision(cell: Cell, precisions: Mapping[str, str]) -> Cell:
+    """Give a cell with stored activations the precision of its backbone."""
+    if cell.members:
+        members = tuple(_set_precision(member, precisions) for member in cell.members)
+        return replace(cell, members=members)
+    if cell.strategy not in (Strategy.FROZEN, Strategy.PARTIAL):
+        return cell
+    precision = precisions.get(cell.backbone, "float32")
+    return replace(cell, settings={**cell.settings, "precision": precision})
 
 
 def _make_scratch(backbone: Backbone) -> Cell:
@@ -258,8 +344,9 @@ def _find_neighbours(advice: Advice) -> list[int]:
         return [1]
     if advice.strategy == Strategy.FULL:
         return [2]
-    # One stage shallower than the last is the frozen base, which is in every plan.
-    return [depth for depth in (advice.trained_stages - 1, advice.trained_stages + 1) if depth]
+    # The cheaper side first; one stage fewer than the last is the frozen base, which is in
+    # every plan.
+    return [advice.trained_stages - 1 if advice.trained_stages > 1 else 2]
 
 
 def _count_trained(backbone: Backbone, cut: str) -> int:

@@ -70,6 +70,13 @@ class RunFolder:
         text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
         write_whole(self.path / name, text.encode())
 
+    def read_json(self, name: str) -> Any:  # noqa: ANN401
+        """Read a JSON file that was written before, or None if it is not there."""
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+
     def write_csv(self, name: str, table: pd.DataFrame) -> None:
         """Write a table without its index."""
         write_whole(self.path / name, table.to_csv(index=False).encode())

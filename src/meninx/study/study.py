@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +23,36 @@ from rich.progress import (
 from meninx.bundle import Bundle
 from meninx.cohort import Cohort, Finding, Severity, audit
 from meninx.errors import CohortError
-from meninx.evaluate import Estimate, Predictions, Split, calibrate, split_by_patient
-from meninx.finetune import Strategy, compute_histograms
+from meninx.evaluate import (
+    Aggregation,
+    Estimate,
+    LearningCurve,
+    Nested,
+    NoveltyDetector,
+    Predictions,
+    Split,
+    calibrate,
+    leave_one_patient_out,
+    split_by_patient,
+)
+from meninx.finetune import (
+    FineTunedClassifier,
+    Strategy,
+    choose_precision,
+    compute_histograms,
+    load_backbone,
+    make_views,
+)
 from meninx.matrix import Borders, SizeSimilarityMatrix
 from meninx.report import render
+from meninx.study.costs import Costs, fit_into, price
 from meninx.study.examples import write_examples
+from meninx.study.further import run_learning_curve, run_nested
 from meninx.study.plan import USUAL_REPEATS, Cell, Plan
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, fill_activations, make_classifier, one_thread, run_tasks
+from meninx.study.tasks import Task, fill_activations, fit_on_all, run_tasks
 from meninx.study.verdict import CellResult, Verdict
+from meninx.study.workers import one_thread, run_in_workers
 
 DEFAULT_BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 TESTED_WITH = ("meninx", "torch", "timm", "scikit-learn", "numpy")
@@ -54,20 +75,44 @@ class Study:
     folds
         Of the patient-grouped cross-validation.
     repeats
-        Of every cell; by default as many as the plan finds usual for it, at most 5.
+        How often each candidate goes through the folds; once where the manifest gives them.
+    time_limit
+        Seconds that the whole study may take; None for as many as its plan needs. What fits is
+        measured, so that another day, or another machine, may have room for other cells.
     seed
         Of everything random.
     borders
         Where the matrix divides.
+    leaves_one_patient_out
+        Whether each patient is a fold of its own, in place of the folds.
+    is_nested
+        Whether the headline is also found by nested cross-validation, at the cost of another
+        five repeats of every candidate.
+    measures_learning_curve
+        Whether the learning curve is that of the chosen cell; it is else that of the first
+        frozen one, which costs little.
+    prevalence
+        Class to its share where the model would be used; by default the cohort's own.
+    aggregation
+        How a patient's images make one answer.
+    is_strict
+        Whether a picture that is said to be of two patients stops the study.
     """
 
     cohort: Cohort
     backbones: tuple[str, ...] = DEFAULT_BACKBONES
     strategies: tuple[Strategy, ...] = ()
     folds: int = 5
-    repeats: int | None = None
+    repeats: int = USUAL_REPEATS
+    time_limit: float | None = None
     seed: int = 0
     borders: Borders = field(default_factory=Borders)
+    leaves_one_patient_out: bool = False
+    is_nested: bool = False
+    measures_learning_curve: bool = False
+    prevalence: Mapping[str, float] | None = None
+    aggregation: Aggregation = Aggregation.MEAN
+    is_strict: bool = False
 
     def run(
         self, out: Path, workers: int | None = None, is_fresh: bool = False, language: str = "en"
@@ -101,7 +146,7 @@ class Study:
         folder = RunFolder(out)
         folder.begin(self._describe(), is_fresh)
 
-        findings = audit(self.cohort)
+        findings = audit(self.cohort, self.is_strict)
         _refuse_errors(findings)
         folder.write_csv("cohort.csv", self.cohort.table())
         folder.write_json("audit.json", _describe_findings(findings))
@@ -110,58 +155,102 @@ class Study:
         folder.write_json("matrix.json", matrix.as_dict())
 
         splits = self._split()
-        folds = len({split.fold for split in splits})
-        repeats = len({split.repeat for split in splits})
-        plan = Plan.make(matrix.advice, self.backbones, self.strategies, folds, self._repeats)
+        plan = self._plan(matrix, splits, workers)
+        if (earlier := folder.read_json("plan.json")) is not None:
+            plan = plan.resume(earlier)
         folder.write_json("plan.json", plan.as_dict())
 
         results = self._run_cells(plan, splits, folder, workers)
 
-        verdict = Verdict.reach(results, self.seed)
+        verdict = Verdict.reach(results, self.seed, self.prevalence, self.aggregation)
         folder.write_csv("scores.csv", verdict.scores_table())
-        folder.write_json("evaluation.json", verdict.as_dict(matrix, self.seed))
+        with one_thread():
+            novelty = NoveltyDetector.learn(self.cohort.images, self.cohort.groups)
+        curve = self._run_learning_curve(verdict, splits, workers)
+        nested = self._run_nested(verdict, splits, workers)
+        evaluation = {**verdict.as_dict(matrix, curve, nested), "novelty": novelty.as_dict()}
+        folder.write_json("evaluation.json", evaluation)
 
         chosen = verdict.chosen
         tasks = [Task(chosen.cell, split, self.seed) for split in splits if split.repeat == 0]
         write_examples(folder, self.cohort, chosen.predictions, tasks, workers)
 
-        self._write_bundle(folder, verdict)
+        self._write_bundle(folder, verdict, novelty, workers)
 
         seconds = time.perf_counter() - started
-        folder.write_json(
-            "summary.json", self._summarise(verdict, findings, folds, repeats, seconds)
-        )
+        folder.write_json("summary.json", self._summarise(verdict, findings, splits, seconds))
         return render(out, language)
 
-    def plan(self) -> Plan:
-        """Measure the matrix and plan, without running anything."""
+    def plan(self, workers: int | None = None) -> Plan:
+        """Measure the matrix and the costs, and plan, without running anything."""
         matrix = SizeSimilarityMatrix.measure(
             self.cohort, self.backbones[:1], self.seed, self.borders
         )
-        splits = self._split()
-        return Plan.make(
+        return self._plan(matrix, self._split(), workers)
+
+    def _plan(
+        self, matrix: SizeSimilarityMatrix, splits: Sequence[Split], workers: int | None
+    ) -> Plan:
+        """Turn the advice into cells, each with the seconds that it will take."""
+        cohort = self.cohort
+        views = make_views(FineTunedClassifier().views, matrix.advice.augmentation)
+        loaded = [load_backbone(name) for name in self.backbones]
+        work = [(backbone, cohort.images, cohort.labels, views) for backbone in loaded]
+        precisions = run_in_workers(choose_precision, work, workers)
+        plan = Plan.make(
             matrix.advice,
             self.backbones,
             self.strategies,
-            len({split.fold for split in splits}),
-            self._repeats,
+            folds=len({split.fold for split in splits}),
+            repeats=len({split.repeat for split in splits}),
+            precisions=dict(zip(self.backbones, precisions, strict=True)),
         )
-
-    @property
-    def _repeats(self) -> int | None:
-        """How often to go through the folds: once where the manifest gives them."""
-        return self.repeats if self.cohort.folds is None else 1
+        costs = Costs.measure(plan, len(cohort.samples), len(cohort.classes), workers)
+        if self.time_limit is not None:
+            plan = fit_into(plan, costs, self.time_limit)
+        return price(plan, costs)
 
     def _split(self) -> tuple[Split, ...]:
         cohort = self.cohort
+        if self.leaves_one_patient_out:
+            return leave_one_patient_out(cohort.labels, cohort.groups)
         return split_by_patient(
             cohort.labels,
             cohort.groups,
             self.folds,
-            self._repeats or USUAL_REPEATS,
+            self.repeats,
             self.seed,
             cohort.folds,
         )
+
+    def _run_learning_curve(
+        self, verdict: Verdict, splits: Sequence[Split], workers: int | None
+    ) -> tuple[str, LearningCurve] | None:
+        """Run the learning curve of the chosen cell, or of the cheapest where none was asked for.
+
+        A frozen base costs next to nothing to fit again; how its score grows is a first answer
+        to how many patients are needed.
+        """
+        frozen = [
+            name
+            for name, result in verdict.results.items()
+            if result.cell.strategy == Strategy.FROZEN
+        ]
+        if self.measures_learning_curve:
+            name = verdict.selection.chosen
+        elif frozen:
+            name = frozen[0]
+        else:
+            return None
+        result = verdict.results[name]
+        return name, run_learning_curve(self.cohort, splits, result, self.seed, workers)
+
+    def _run_nested(
+        self, verdict: Verdict, splits: Sequence[Split], workers: int | None
+    ) -> Nested | None:
+        if not self.is_nested:
+            return None
+        return run_nested(self.cohort, splits, verdict.results, self.seed, workers)
 
     def _run_cells(
         self, plan: Plan, splits: Sequence[Split], folder: RunFolder, workers: int | None
@@ -182,6 +271,11 @@ class Study:
             for cell, table, seconds in self._run_tasks(missing, splits, workers, progress):
                 folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
                 results[cell.name] = CellResult(cell, self._order(table), seconds)
+        for cell in missing:
+            if cell.members:
+                table, seconds = self._average(cell, folder, results)
+                folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
+                results[cell.name] = CellResult(cell, self._order(table), seconds)
         return {cell.name: results[cell.name] for cell in plan.cells}
 
     def _run_tasks(
@@ -196,21 +290,33 @@ class Study:
             Task(cell, split, self.seed)
             for cell in cells
             for split in splits
-            if split.repeat < cell.repeats
+            if not cell.members and split.repeat < cell.repeats
         ]
         histograms = compute_histograms(self.cohort.images)
         inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
-        bar = progress.add_task("cells", total=sum(_guess_effort(task.cell) for task in tasks))
+        efforts = [(task.cell.predicted_seconds or 1) / task.cell.repeats for task in tasks]
+        bar = progress.add_task("cells", total=sum(efforts))
         rows: list[pd.DataFrame] = []
         seconds = 0.0
         outcomes = run_tasks(tasks, inputs, self.cohort.labels, workers)
         for index, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
             rows.append(self._tabulate(task.split, outcome.probabilities))
             seconds += outcome.seconds
-            progress.advance(bar, _guess_effort(task.cell))
+            progress.advance(bar, efforts[index])
             if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
                 yield task.cell, pd.concat(rows, ignore_index=True), seconds
                 rows, seconds = [], 0.0
+
+    def _average(
+        self, cell: Cell, folder: RunFolder, results: Mapping[str, CellResult]
+    ) -> tuple[pd.DataFrame, float]:
+        """Average the out-of-fold probabilities of an ensemble's members, which have been run."""
+        tables = [folder.read_cell(member.name) for member in cell.members]
+        whole = [table for table, _ in filter(None, tables)]
+        average = whole[0].copy()
+        columns = [f"p_{label}" for label in self.cohort.classes]
+        average[columns] = np.mean([table[columns].to_numpy() for table in whole], axis=0)
+        return average, sum(results[member.name].seconds for member in cell.members)
 
     def _tabulate(self, split: Split, probabilities: np.ndarray) -> pd.DataFrame:
         """Lay out a test side's probabilities ``(m, k)`` as rows of ``oof.parquet``."""
@@ -231,12 +337,17 @@ class Study:
         """Read a cell's table into the cohort's order."""
         return Predictions.from_table(table, self.cohort.sample_names)
 
-    def _write_bundle(self, folder: RunFolder, verdict: Verdict) -> None:
+    def _write_bundle(
+        self,
+        folder: RunFolder,
+        verdict: Verdict,
+        novelty: NoveltyDetector,
+        workers: int | None,
+    ) -> None:
         """Train the chosen cell on all patients and write it as a bundle."""
         chosen = verdict.chosen
-        with one_thread():
-            classifier = make_classifier(chosen.cell, self.seed)
-            classifier.fit(self.cohort.images, self.cohort.labels)
+        cohort = self.cohort
+        classifier = fit_on_all(chosen.cell, cohort.images, cohort.labels, self.seed, workers)
         headline = verdict.selection.headline
         Bundle.save(
             folder.path / "bundle",
@@ -245,6 +356,7 @@ class Study:
             calibrate(chosen.predictions),
             facts={
                 "synthetic": self.cohort.synthetic,
+                "is_framed": self.cohort.is_framed,
                 "cohort": {
                     "images": len(self.cohort.samples),
                     "patients": len(np.unique(self.cohort.groups)),
@@ -254,18 +366,26 @@ class Study:
                 "scores": _describe_accuracy(headline),
                 "versions": _list_versions(),
             },
+            novelty=novelty,
         )
 
     def _describe(self) -> dict[str, Any]:
         """Describe what the study is, for ``study.toml``: no path and no name of a patient."""
         return {
             "cohort": self._fingerprint_cohort(),
+            "framed": self.cohort.is_framed,
             "backbones": list(self.backbones),
             "strategies": [str(strategy) for strategy in self.strategies],
             "folds": self.folds,
-            "repeats": self.repeats or "usual",
+            "repeats": self.repeats,
+            "time_limit": self.time_limit or "none",
             "seed": self.seed,
             "borders": vars(self.borders),
+            "leave_one_patient_out": self.leaves_one_patient_out,
+            "nested": self.is_nested,
+            "learning_curve": self.measures_learning_curve,
+            "prevalence": dict(self.prevalence or {}),
+            "aggregation": str(self.aggregation),
             "versions": _list_versions(),
         }
 
@@ -278,11 +398,11 @@ class Study:
         self,
         verdict: Verdict,
         findings: Sequence[Finding],
-        folds: int,
-        repeats: int,
+        splits: Sequence[Split],
         seconds: float,
     ) -> dict[str, Any]:
         selection = verdict.selection
+        folds = len({split.fold for split in splits})
         return {
             "chosen": selection.chosen,
             "headline": _describe_accuracy(selection.headline),
@@ -296,7 +416,7 @@ class Study:
             "patients_known": self.cohort.patients_known,
             "classes": self.cohort.counts(),
             "folds": folds,
-            "repeats": repeats,
+            "repeats": len({split.repeat for split in splits}),
             "notes": [] if folds == self.folds else [_explain_folds(self.folds, folds)],
         }
 
@@ -332,13 +452,6 @@ def _explain_folds(asked: int, used: int) -> str:
 
 def _list_versions() -> dict[str, str]:
     return {name: version(name) for name in TESTED_WITH}
-
-
-def _guess_effort(cell: Cell) -> float:
-    """Guess a task's effort, for the time left only; fitting a frozen head is 1."""
-    if not cell.backbone:
-        return 0.1
-    return 1 + cell.trained_parameters / 2.5e5
 
 
 def _show_progress() -> Progress:

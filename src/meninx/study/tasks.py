@@ -4,22 +4,18 @@ A task shares nothing with another but read-only activations on disk, and each r
 thread: so its result is the same whoever runs it, beside whatever else.
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from joblib import Parallel, delayed
 from sklearn.base import ClassifierMixin
-from threadpoolctl import threadpool_limits
 
 from meninx.cohort import Image
 from meninx.evaluate import Split
 from meninx.finetune import (
     ActivationStore,
+    Ensemble,
     FineTunedClassifier,
     Strategy,
     load_backbone,
@@ -28,6 +24,7 @@ from meninx.finetune import (
     make_views,
 )
 from meninx.study.plan import Cell
+from meninx.study.workers import run_in_workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +58,8 @@ def make_classifier(cell: Cell, seed: int) -> ClassifierMixin:
         return make_majority_classifier()
     if cell.strategy == "histogram":
         return make_histogram_classifier()
+    if cell.members:
+        return Ensemble([make_classifier(member, seed) for member in cell.members])
     return FineTunedClassifier(
         backbone=cell.backbone,
         strategy=cell.strategy,
@@ -87,12 +86,37 @@ def fit_classifier(task: Task, inputs: np.ndarray, labels: np.ndarray) -> Classi
     return classifier.fit(inputs[task.split.train], labels[task.split.train])
 
 
+def fit_on_all(
+    cell: Cell, images: np.ndarray, labels: np.ndarray, seed: int, workers: int | None
+) -> ClassifierMixin:
+    """Fit a cell on the whole cohort, the members of an ensemble side by side.
+
+    Parameters
+    ----------
+    cell
+        Which.
+    images, labels
+        ``(n,)`` samples of the cohort and their class indices.
+    seed
+        Of the study.
+    workers
+        As in :func:`run_in_workers`.
+    """
+    members = cell.members or (cell,)
+    work = [(make_classifier(member, seed), images, labels) for member in members]
+    fitted = list(run_in_workers(_fit, work, workers))
+    return Ensemble.of_fitted(fitted) if cell.members else fitted[0]
+
+
+def _fit(classifier: ClassifierMixin, images: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
+    return classifier.fit(images, labels)
+
+
 def run_task(task: Task, inputs: np.ndarray, labels: np.ndarray) -> TaskResult:
     """Fit on the training side and predict the test side; see :func:`fit_classifier`."""
     started = time.perf_counter()
-    with one_thread():
-        classifier = fit_classifier(task, inputs, labels)
-        probabilities = classifier.predict_proba(inputs[task.split.test])
+    classifier = fit_classifier(task, inputs, labels)
+    probabilities = classifier.predict_proba(inputs[task.split.test])
     return TaskResult(probabilities, time.perf_counter() - started)
 
 
@@ -112,10 +136,8 @@ def run_tasks(
     workers
         How many processes; by default one a processor core.
     """
-    results: Iterator[TaskResult] = _start_workers(workers)(
-        delayed(run_task)(task, data, labels) for task, data in zip(tasks, inputs, strict=True)
-    )
-    return results
+    work = [(task, data, labels) for task, data in zip(tasks, inputs, strict=True)]
+    return run_in_workers(run_task, work, workers)
 
 
 def fill_activations(
@@ -137,34 +159,22 @@ def fill_activations(
     float
         Which part of the work is done, in (0, 1].
     """
-    needed: dict[tuple[str, float], list[str]] = {}
+    needed: dict[tuple[str, str, float], list[str]] = {}
     for cell in cells:
         if cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
-            key = (cell.backbone, cell.settings["augmentation"])
+            key = (cell.backbone, cell.settings["precision"], cell.settings["augmentation"])
             needed.setdefault(key, []).append(cell.cut or "head")
+    for name, _, _ in needed:
+        # Before the workers are forked: they then share its weights.
+        load_backbone(name)
+    ActivationStore().trim()
     work = [(*key, cuts, image) for key, cuts in needed.items() for image in images]
-    for done, _ in enumerate(_start_workers(workers)(delayed(_fill_one)(*one) for one in work)):
+    for done, _ in enumerate(run_in_workers(_fill_one, work, workers)):
         yield (done + 1) / len(work)
 
 
-def _fill_one(name: str, augmentation: float, cuts: Sequence[str], image: Image) -> None:
+def _fill_one(
+    name: str, precision: str, augmentation: float, cuts: Sequence[str], image: Image
+) -> None:
     views = make_views(FineTunedClassifier().views, augmentation)
-    with one_thread():
-        ActivationStore().fill(load_backbone(name), cuts, [image], views)
-
-
-def _start_workers(workers: int | None) -> Parallel:
-    """Start processes that give what they are done with in the order of the work."""
-    return Parallel(n_jobs=workers or os.cpu_count() or 1, return_as="generator")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: sums are then added in one order, and workers do not fight."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    ActivationStore(precision=precision).fill(load_backbone(name), cuts, [image], views)

@@ -1,23 +1,36 @@
 """The verdict: what the out-of-fold predictions of all cells say, as tables."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_curve
 
 from meninx.evaluate import (
-    Estimate,
+    Aggregation,
+    LearningCurve,
+    Nested,
     Predictions,
     Scores,
     Selection,
     compare,
+    compare_with_each,
     evaluate,
+    judge_chance,
     select_best,
 )
 from meninx.matrix import SizeSimilarityMatrix
+from meninx.study.evaluation import (
+    describe_chance,
+    describe_classes,
+    describe_comparison,
+    describe_learning_curve,
+    describe_nested,
+    describe_patient_level,
+    describe_rocs,
+    describe_scores,
+    describe_trust,
+)
 from meninx.study.plan import Cell, Role
 
 
@@ -32,30 +45,51 @@ class CellResult:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The scores of every cell and the choice among the candidates."""
+    """The scores of every cell and the choice among the candidates.
+
+    Attributes
+    ----------
+    results
+        Of every cell.
+    scores
+        Of every cell, by image.
+    selection
+        Which candidate is best, and what that claim is worth.
+    seed
+        Of the bootstraps and permutations.
+    prevalence
+        Class to its share where the classifier would be used; by default the cohort's own.
+    aggregation
+        How a patient's images make one answer.
+    """
 
     results: Mapping[str, CellResult]
     scores: Mapping[str, Scores]
     selection: Selection
+    seed: int
+    prevalence: Mapping[str, float] | None = None
+    aggregation: Aggregation = Aggregation.MEAN
 
     @classmethod
-    def reach(cls, results: Mapping[str, CellResult], seed: int) -> "Verdict":
+    def reach(
+        cls,
+        results: Mapping[str, CellResult],
+        seed: int,
+        prevalence: Mapping[str, float] | None = None,
+        aggregation: Aggregation = Aggregation.MEAN,
+    ) -> "Verdict":
         """Score every cell and choose.
 
         Parameters
         ----------
         results
             Cell name to its result; at least one candidate.
-        seed
-            Of the bootstraps.
+        seed, prevalence, aggregation
+            See :class:`Verdict`; the last two are settled before training.
         """
         scores = {name: evaluate(result.predictions, seed) for name, result in results.items()}
-        candidates = {
-            name: result.predictions
-            for name, result in results.items()
-            if result.cell.role is Role.CANDIDATE
-        }
-        return cls(results, scores, select_best(candidates, seed))
+        selection = select_best(_keep_candidates(results), seed)
+        return cls(results, scores, selection, seed, prevalence, aggregation)
 
     @property
     def chosen(self) -> CellResult:
@@ -84,29 +118,70 @@ class Verdict:
             ]
         )
 
-    def as_dict(self, matrix: SizeSimilarityMatrix, seed: int) -> dict[str, Any]:
-        """Give what ``evaluation.json`` holds."""
-        chosen = self.selection.chosen
+    def as_dict(
+        self,
+        matrix: SizeSimilarityMatrix,
+        learning_curve: tuple[str, LearningCurve] | None = None,
+        nested: Nested | None = None,
+    ) -> dict[str, Any]:
+        """Give what ``evaluation.json`` holds.
+
+        Parameters
+        ----------
+        matrix
+            What advised.
+        learning_curve
+            A cell and its learning curve, where it was run.
+        nested
+            Where nested cross-validation was run.
+
+        Raises
+        ------
+        StudyError
+            The stated prevalences are not those of the classes.
+        """
         return {
             "cells": {
-                name: {
-                    "repeats": scores.repeats,
-                    "scores": {metric: asdict(value) for metric, value in scores.overall.items()},
-                }
+                name: {"repeats": scores.repeats, "scores": describe_scores(scores.overall)}
                 for name, scores in self.scores.items()
             },
             "chosen": self._describe_chosen(),
             "selection": dict(self.selection.shares),
-            "comparisons": [
-                {"cell": chosen, "against": name, **_describe_difference(difference)}
-                for name, result in self.results.items()
-                if name != chosen
-                and (difference := compare(self.chosen.predictions, result.predictions, seed))
-            ],
-            **self._judge_advice(matrix, seed),
+            "chance": describe_chance(judge_chance(_keep_candidates(self.results), self.seed)),
+            "comparisons": self._compare_chosen(),
+            **self._judge_advice(matrix),
+            **describe_trust(self.chosen.predictions, self.seed),
+            **describe_patient_level(
+                self.chosen.predictions, self.aggregation, self.prevalence, self.seed
+            ),
+            **(
+                {"learning_curve": describe_learning_curve(learning_curve[1], learning_curve[0])}
+                if learning_curve
+                else {}
+            ),
+            **({"nested": describe_nested(nested)} if nested else {}),
         }
 
-    def _judge_advice(self, matrix: SizeSimilarityMatrix, seed: int) -> dict[str, Any]:
+    def _compare_chosen(self) -> list[dict[str, Any]]:
+        """Compare the chosen cell with every other one."""
+        chosen = self.selection.chosen
+        others = {
+            name: result.predictions for name, result in self.results.items() if name != chosen
+        }
+        if not others:
+            return []
+        compared = compare_with_each(self.chosen.predictions, others, self.seed)
+        return [
+            {
+                "cell": chosen,
+                "against": name,
+                **describe_comparison(comparison),
+                "p_adjusted": comparison.p_adjusted,
+            }
+            for name, comparison in compared.items()
+        ]
+
+    def _judge_advice(self, matrix: SizeSimilarityMatrix) -> dict[str, Any]:
         """Compare what the matrix advised with the best cell; nothing where it was not run.
 
         Its choice is the advised strategy and cut on the backbone with the best LogME.
@@ -123,42 +198,22 @@ class Verdict:
         if cell is None:
             return {}
         best = self.selection.chosen
-        difference = compare(self.results[cell].predictions, self.chosen.predictions, seed)
-        return {"advice": {"cell": cell, "best": best, **_describe_difference(difference)}}
+        comparison = compare(self.results[cell].predictions, self.chosen.predictions, self.seed)
+        return {"advice": {"cell": cell, "best": best, **describe_comparison(comparison)}}
 
     def _describe_chosen(self) -> dict[str, Any]:
         predictions, scores = self.chosen.predictions, self.scores[self.selection.chosen]
         return {
             "cell": self.selection.chosen,
-            "classes": {
-                label: {
-                    "images": int((predictions.labels == index).sum()),
-                    "patients": len(np.unique(predictions.patients[predictions.labels == index])),
-                    **{name: asdict(value) for name, value in scores.by_class[label].items()},
-                }
-                for index, label in enumerate(predictions.classes)
-            },
+            "classes": describe_classes(predictions, scores, self.prevalence, self.seed),
             "confusion": scores.confusion.tolist(),
-            "roc": {
-                label: _draw_roc(predictions, index)
-                for index, label in enumerate(predictions.classes)
-            },
+            "roc": describe_rocs(predictions),
         }
 
 
-def _describe_difference(difference: Estimate) -> dict[str, float]:
+def _keep_candidates(results: Mapping[str, CellResult]) -> dict[str, Predictions]:
     return {
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
+        name: result.predictions
+        for name, result in results.items()
+        if result.cell.role is Role.CANDIDATE
     }
-
-
-def _draw_roc(predictions: Predictions, index: int) -> dict[str, list[float]]:
-    """Draw a class's ROC curve over the images of all repeats together."""
-    repeats = len(predictions.probabilities)
-    rates = roc_curve(
-        np.tile(predictions.labels == index, repeats),
-        predictions.probabilities[:, :, index].ravel(),
-    )
-    return {"false_positive_rate": rates[0].tolist(), "true_positive_rate": rates[1].tolist()}

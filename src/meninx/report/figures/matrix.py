@@ -55,7 +55,7 @@ def draw_matrix(matrix: MatrixFile, words: Words) -> Figure:
         _draw_quadrant(axes, quadrant, matrix, words)
     _draw_borders(axes, matrix, words)
     _draw_cohort(axes, matrix, words)
-    _draw_references(axes, references)
+    _draw_references(axes, references, words)
     axes.set_xlabel(words("matrix.distance_axis"))
     axes.set_ylabel(words("matrix.size_axis"))
     for axis in (axes.xaxis, axes.yaxis):
@@ -192,7 +192,7 @@ def _draw_cohort(axes: Axes, matrix: MatrixFile, words: Words) -> None:
     )
 
 
-def _draw_references(axes: Axes, references: Sequence[Reference]) -> None:
+def _draw_references(axes: Axes, references: Sequence[Reference], words: Words) -> None:
     """Name known sets of images above the frame, at their distance from ImageNet."""
     if not references:
         return
@@ -210,7 +210,7 @@ def _draw_references(axes: Axes, references: Sequence[Reference]) -> None:
         axes.text(
             label_x,
             1.045,
-            reference["name"],
+            words.name("reference", reference["name"]),
             rotation=32,
             rotation_mode="anchor",
             transform=axes.transAxes,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from meninx.report.evaluation_file import ClassScores, Curve
 from meninx.report.figures.style import (
     DASHES,
     GREY,
@@ -15,7 +16,6 @@ from meninx.report.figures.style import (
     wrap,
 )
 from meninx.report.language import Words
-from meninx.report.run_files import ClassScores, Curve
 
 
 @house_style()

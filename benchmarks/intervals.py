@@ -1,0 +1,306 @@
+"""How often the intervals, tests and sets of Meninx hold what they say, in simulated studies.
+
+Run ``python -m benchmarks.intervals`` from the root; it writes ``docs/statistics.md``. About six
+minutes of one core.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tests.simulated_studies import (
+    find_truth,
+    shuffle_labels,
+    simulate_cell,
+    simulate_cells,
+    simulate_learning,
+)
+
+from meninx.evaluate import (
+    Estimate,
+    compare_with_each,
+    evaluate,
+    fit_learning_curve,
+    judge_chance,
+    judge_trust,
+    measure_predictive_values,
+    select_best,
+)
+from meninx.evaluate.bootstrap import draw_patients
+from meninx.evaluate.learning_curve import PowerLaw
+from meninx.evaluate.scores import measure_balanced_accuracy
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDIES = 400
+SKILLS = (0.0, 1.0, 2.0, 2.6, 3.4)
+SETTINGS = {
+    "1 image a patient, 1 repeat": {},
+    "1 image, 5 repeats": {"repeats": 5},
+    "4 images, 1 repeat": {"images_per_patient": 4},
+}
+SHOWN = (
+    "balanced_accuracy",
+    "macro_f1",
+    "specificity",
+    "auc",
+    "log_loss",
+    "brier",
+    "calibration_error",
+)
+LAWS = (
+    PowerLaw(0.05, 1.2, 0.5),
+    PowerLaw(0.0, 1.0, 0.3),
+    PowerLaw(0.1, 3.0, 1.0),
+    PowerLaw(0.02, 2.0, 0.7),
+    PowerLaw(0.3, 0.3, 0.5),
+)
+
+
+def holds(estimate: Estimate, truth: float) -> bool:
+    """Tell whether an interval holds the truth."""
+    return estimate.low <= truth <= estimate.high
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage."""
+    return f"{100 * share:.0f}"
+
+
+def write_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Write a table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def measure_coverage() -> str:
+    """Measure the coverage of each score's interval, by setting and skill."""
+    rows = []
+    for name, settings in SETTINGS.items():
+        for skill in SKILLS:
+            random = np.random.default_rng(0)
+            truth, by_class = find_truth(skill)
+            held: dict[str, float] = defaultdict(float)
+            for study in range(STUDIES):
+                cell = simulate_cell(random, skill, **settings)
+                scores = evaluate(cell, seed=study)
+                for score in SHOWN:
+                    held[score] += holds(scores.overall[score], truth[score])
+                held["class"] += holds(
+                    scores.by_class["a"]["sensitivity"], by_class["sensitivity"][0]
+                )
+                draws = draw_patients(cell.labels, cell.patients, 500, seed=study)
+                low, high = np.quantile(measure_balanced_accuracy(cell, draws), [0.025, 0.975])
+                held["percentile"] += low <= truth["balanced_accuracy"] <= high
+            columns = (*SHOWN, "class", "percentile")
+            rows.append(
+                [name, f"{truth['balanced_accuracy']:.2f}"]
+                + [percent(held[column] / STUDIES) for column in columns]
+            )
+    header = [
+        "setting",
+        "true balanced accuracy",
+        *(name.replace("_", " ") for name in SHOWN),
+        "sensitivity of a class of 16",
+        "percentile bootstrap of balanced accuracy",
+    ]
+    return write_table(header, rows)
+
+
+def measure_choice() -> str:
+    """Show what choosing among cells does to the naive score and to the headline."""
+    rows = []
+    cases = {
+        "30 cells, labels shuffled": [1.0] * 30,
+        "10 equal cells": [1.0] * 10,
+        "10 equal good cells": [2.0] * 10,
+        "10 cells, all different": list(np.linspace(1.6, 2.6, 10)),
+        "10 excellent cells": [2.6] * 10,
+    }
+    for name, skills in cases.items():
+        for repeats in (1, 5):
+            random = np.random.default_rng(0)
+            naive, headline, held, width, naive_held = [], [], [], [], []
+            for study in range(STUDIES // 2):
+                cells = simulate_cells(random, skills, repeats=repeats)
+                if "shuffled" in name:
+                    cells = shuffle_labels(random, cells)
+                selection = select_best({str(i): cell for i, cell in enumerate(cells)}, study)
+                truth = (
+                    1 / 3
+                    if "shuffled" in name
+                    else find_truth(skills[int(selection.chosen)])[0]["balanced_accuracy"]
+                )
+                naive.append(selection.naive.value - truth)
+                headline.append(selection.headline.value - truth)
+                naive_held.append(holds(selection.naive, truth))
+                held.append(holds(selection.headline, truth))
+                width.append(selection.headline.high - selection.headline.low)
+            rows.append(
+                [
+                    name,
+                    repeats,
+                    f"{100 * np.mean(naive):+.1f}",
+                    percent(np.mean(naive_held)),
+                    f"{100 * np.mean(headline):+.1f}",
+                    percent(np.mean(held)),
+                    f"{np.mean(width):.2f}",
+                ]
+            )
+    header = [
+        "cells",
+        "repeats",
+        "naive: points too high",
+        "naive: coverage, %",
+        "headline: points too high",
+        "headline: coverage, %",
+        "headline: width",
+    ]
+    return write_table(header, rows)
+
+
+def measure_tests() -> str:
+    """Count false findings of the tests, and coverage of differences."""
+    rows = []
+    for skill in (0.0, 1.0, 2.0, 2.6):
+        random = np.random.default_rng(0)
+        found, any_found, held, chance = [], [], [], []
+        for study in range(STUDIES // 2):
+            cells = simulate_cells(random, [skill] * 5)
+            others = {str(i): cell for i, cell in enumerate(cells[1:])}
+            compared = list(compare_with_each(cells[0], others, study).values())
+            found.append(compared[0].p_value < 0.05)
+            held.append(holds(compared[0].difference, 0))
+            any_found.append(min(comparison.p_adjusted for comparison in compared) < 0.05)
+            shuffled = shuffle_labels(random, cells)
+            named = {str(i): cell for i, cell in enumerate(shuffled)}
+            chance.append(judge_chance(named, study).p_value < 0.05)
+        rows.append(
+            [
+                f"{find_truth(skill)[0]['balanced_accuracy']:.2f}",
+                *(percent(np.mean(values)) for values in (found, any_found, chance, held)),
+            ]
+        )
+    header = [
+        "true balanced accuracy of all five",
+        "one comparison: p < 0.05, %",
+        "any of four after Holm, %",
+        "against chance, labels shuffled: p < 0.05, %",
+        "interval of a difference holds 0, %",
+    ]
+    return write_table(header, rows)
+
+
+def measure_trust() -> str:
+    """Measure coverage of sets and predictive values, and what calibration errors show."""
+    rows = []
+    prevalence = {"a": 0.02, "b": 0.49, "c": 0.49}
+    for skill, scale in ((1.0, 1.0), (2.0, 2.0), (2.6, 2.6), (2.0, 6.0)):
+        for name, settings in SETTINGS.items():
+            random = np.random.default_rng(0)
+            truth, by_class = find_truth(skill, scale)
+            sensitivity = by_class["sensitivity"][0]
+            alarms = 0.02 * sensitivity, 0.98 * (1 - by_class["specificity"][0])
+            worth = alarms[0] / sum(alarms)
+            values: dict[str, list[float]] = defaultdict(list)
+            for study in range(STUDIES // 2):
+                cell = simulate_cell(random, skill, scale=scale, **settings)
+                trust = judge_trust(cell, study)
+                sets = trust.sets
+                values["coverage"].append(sets.coverage.value)
+                values["class"].append(min(one.coverage.value for one in sets.by_class.values()))
+                values["cannot"].append((sets.empty + sets.several) / sets.images)
+                values["before"].append(trust.before.error.value)
+                values["perfect"].append(trust.before.error_if_perfect)
+                values["after"].append(trust.after.error.value)
+                values["perfect after"].append(trust.after.error_if_perfect)
+                predictive = measure_predictive_values(cell, prevalence, study)["a"].ppv
+                values["ppv"].append(holds(predictive, worth))
+            means = {key: np.mean(found) for key, found in values.items()}
+            rows.append(
+                [
+                    name,
+                    f"{truth['balanced_accuracy']:.2f}",
+                    f"{truth['calibration_error']:.3f}",
+                    percent(means["coverage"]),
+                    percent(means["class"]),
+                    percent(means["cannot"]),
+                    f"{means['before']:.3f}",
+                    f"{means['perfect']:.3f}",
+                    f"{means['after']:.3f}",
+                    f"{means['perfect after']:.3f}",
+                    percent(means["ppv"]),
+                ]
+            )
+    header = [
+        "setting",
+        "true balanced accuracy",
+        "true calibration error",
+        "sets hold the true class, %",
+        "lowest class, %",
+        "cannot tell, %",
+        "calibration error",
+        "if perfect",
+        "after temperature",
+        "if perfect then",
+        "PPV at 2 %: coverage, %",
+    ]
+    return write_table(header, rows)
+
+
+def measure_learning() -> str:
+    """Measure the coverage of forecasts."""
+    rows = []
+    for sizes, full in (((16, 22, 15), 42), ((100, 100, 100), 240)):
+        for law in LAWS:
+            random = np.random.default_rng(0)
+            training = [round(full * part) for part in (0.25, 0.4, 0.6, 0.8, 1)]
+            held, wrong, width = np.zeros(2), np.zeros(2), np.zeros(2)
+            for study in range(STUDIES // 4):
+                curve = fit_learning_curve(simulate_learning(random, law, training, sizes), study)
+                for place, forecast in enumerate(curve.forecast):
+                    truth, found = law.score(full * forecast.factor), forecast.balanced_accuracy
+                    held[place] += holds(found, truth)
+                    wrong[place] += abs(found.value - truth)
+                    width[place] += found.high - found.low
+            held, wrong, width = (values / (STUDIES // 4) for values in (held, wrong, width))
+            rows.append(
+                [
+                    sum(sizes),
+                    f"{law.asymptote} + {law.scale} n^-{law.exponent}",
+                    *(f"{law.score(full * factor):.2f}" for factor in (1, 2, 4)),
+                    *(f"{percent(held[i])} % ({wrong[i]:.3f}; {width[i]:.2f})" for i in (0, 1)),
+                ]
+            )
+    header = [
+        "patients",
+        "error",
+        "true score now",
+        "at 2×",
+        "at 4×",
+        "forecast at 2×: coverage (mean distance; width)",
+        "at 4×",
+    ]
+    return write_table(header, rows)
+
+
+def main() -> None:
+    """Write the page."""
+    started = time.process_time()
+    text = (ROOT / "benchmarks" / "intervals.md.template").read_text()
+    for name, measure in {
+        "coverage": measure_coverage,
+        "choice": measure_choice,
+        "tests": measure_tests,
+        "trust": measure_trust,
+        "learning": measure_learning,
+    }.items():
+        text = text.replace(f"{{{{ {name} }}}}", measure())
+        print(name, round(time.process_time() - started), "s", flush=True)
+    text = text.replace("{{ studies }}", str(STUDIES))
+    (ROOT / "docs" / "statistics.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Every competitor on every draw: each in two fresh processes, one timed and one that tests."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.speed.compete import COMPETITORS, make_draw
+from benchmarks.speed.draws import COUNTS
+from benchmarks.speed.machine import describe_machine, describe_moment
+from benchmarks.speed.processes import Watched, run_watched
+from benchmarks.speed.records import append_record, has_record
+from sklearn.metrics import balanced_accuracy_score, log_loss
+
+
+def order_competitors(draw: int) -> list[str]:
+    """Order the competitors, another one first in each draw, so that drift is spread."""
+    names = list(COMPETITORS)
+    first = draw % len(names)
+    return names[first:] + names[:first]
+
+
+def run(manifest: Path, draws: int, out: Path, is_trial: bool) -> None:
+    """Measure what is not in the file of records yet."""
+    machine = describe_machine()
+    for number in range(draws):
+        for name in order_competitors(number):
+            key = {"kind": "draw", "draw": number, "competitor": name, "is_trial": is_trial}
+            if has_record(out, **key):
+                continue
+            about = {**key, **describe_moment(), "machine": machine}
+            record = {**about, **measure(manifest, number, name, is_trial)}
+            append_record(out, record)
+            print(
+                f"draw {number}  {name:16}  {record['seconds']:7.1f} s"
+                f"  balanced accuracy {record['balanced_accuracy']:.3f}",
+                flush=True,
+            )
+
+
+def measure(manifest: Path, number: int, name: str, is_trial: bool) -> dict[str, Any]:
+    """Run one competitor on one draw and score it."""
+    draw = make_draw(manifest, number, is_trial)
+    task = {
+        "competitor": name,
+        "draw": number,
+        "manifest": str(manifest.resolve()),
+        "is_trial": is_trial,
+    }
+    with tempfile.TemporaryDirectory(prefix="meninx-speed-") as folder:
+        watched, timed = _run_part({**task, "part": "time"}, Path(folder))
+        _, tested = _run_part({**task, "part": "test"}, Path(folder))
+    out_of_fold = np.array(timed.pop("probabilities"), dtype=float)
+    predicted = ~np.isnan(out_of_fold).any(axis=1)
+    scores = score(draw.train.targets[predicted], out_of_fold[predicted])
+    return {
+        **timed,
+        "process_seconds": watched.seconds,
+        "peak_bytes": watched.peak_bytes,
+        **{f"out_of_fold_{measured}": value for measured, value in scores.items()},
+        **score(draw.test.targets, np.array(tested["probabilities"])),
+        "tested": len(draw.test),
+    }
+
+
+def _run_part(task: dict[str, object], work: Path) -> tuple[Watched, dict[str, Any]]:
+    """Run one part of a task in a process of its own and read its answer."""
+    file = work / f"{task['part']}.json"
+    file.write_text(json.dumps(task))
+    # The cache is cold in the timed part and private to this competitor and draw.
+    environment = {"MENINX_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "benchmarks.speed.compete", str(file)]
+    watched = run_watched(command, environment)
+    return watched, json.loads(file.with_suffix(".answer").read_text())
+
+
+def score(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Score probabilities ``(n, k)``."""
+    # In single precision a softmax sums to one only nearly.
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return {
+        "balanced_accuracy": float(balanced_accuracy_score(targets, probabilities.argmax(axis=1))),
+        "log_loss": float(log_loss(targets, probabilities, labels=range(len(COUNTS)))),
+    }

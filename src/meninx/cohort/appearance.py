@@ -1,0 +1,136 @@
+"""What an image looks like and comes from, measured once when a cohort is opened.
+
+The audit works from these, so that it never opens an image again. They look at the image as
+stored, never at the framed one: what framing hides, the audit must still see.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from scipy import ndimage
+
+from meninx.cohort.duplicates import make_thumbnail
+from meninx.cohort.framing import find_head, peel_even_border, scale_between, shrink
+from meninx.cohort.quiet import quiet_libraries
+
+# Numbers, or a word, that say something of an image which is not anatomy.
+Fact = tuple[float, ...] | str
+
+SIDE = 192  # pixels of the longer side that borders and corners are measured on
+CORNER = 0.2  # of a side
+BRIGHT = 0.4  # of the intensity range
+EVEN = 0.02  # of the intensity range: less than a head's background varies
+BIT_DEPTHS = (8, 12, 16)
+# What a DICOM file says of its origin. The values stay in memory: the audit names the fact.
+TAGS = {
+    "Manufacturer": "manufacturer",
+    "ManufacturerModelName": "scanner model",
+    "MagneticFieldStrength": "field strength",
+    "ScanningSequence": "scanning sequence",
+    "SequenceName": "sequence name",
+    "ProtocolName": "protocol",
+    "BitsStored": "stored bits",
+    "StudyDate": "month",
+}
+YEAR_AND_MONTH = 6  # digits of a DICOM date
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Measurements of one image.
+
+    Attributes
+    ----------
+    thumbnail
+        A small picture of the head, as :func:`meninx.cohort.duplicates.make_thumbnail` gives.
+    shown
+        What part of the pixels differs from the median, 0 to 1: next to nothing in a blank
+        image.
+    facts
+        What is not anatomy: a name → numbers, or a word.
+    """
+
+    thumbnail: bytes
+    shown: float
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[type, tuple[bytes, float, dict[str, Fact]]]:
+        return Appearance, (self.thumbnail, self.shown, dict(self.facts))
+
+
+def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
+    """Measure an image as it is stored.
+
+    Parameters
+    ----------
+    path
+        Its file; only its suffix and, of DICOM, some elements of its header are looked at.
+    pixels
+        ``(h, w)`` or ``(h, w, 3)``, values as stored.
+    """
+    height, width = pixels.shape[:2]
+    grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
+    small = scale_between(shrink(grey, SIDE), shrink(grey, SIDE))
+    facts: dict[str, Fact] = {
+        "file format": path.suffix.lower(),
+        "image size": (float(np.log(height * width)),),
+        "aspect": (float(np.log(width / height)),),
+        "colour": "grey" if pixels.ndim == 2 else "colour",
+        "bit depth": _guess_bit_depth(pixels),
+        "border": _measure_border(small),
+        "text in the corners": _measure_corners(small),
+        "mean intensity": (float(small.mean()),),
+        **_read_origin(path),
+    }
+    shown = float((grey != np.median(grey)).mean())
+    return Appearance(make_thumbnail(grey), shown, MappingProxyType(facts))
+
+
+def _guess_bit_depth(pixels: np.ndarray) -> str:
+    if (pixels != np.round(pixels)).any():
+        return "real"
+    largest = float(np.abs(pixels).max())
+    return next((str(bits) for bits in BIT_DEPTHS if largest < 2**bits), "more")
+
+
+def _measure_border(small: np.ndarray) -> tuple[float, ...]:
+    """Measure the even border on all four sides: its width, and the edge's brightness."""
+    rows, columns = peel_even_border(small, EVEN)
+    height, width = small.shape
+    widths = (rows.start, height - rows.stop, columns.start, width - columns.stop)
+    edge = np.concatenate([small[[0, -1]].ravel(), small[:, [0, -1]].ravel()])
+    return min(widths) / max(small.shape), float(np.median(edge))
+
+
+def _measure_corners(small: np.ndarray) -> tuple[float, ...]:
+    """Measure in each corner, outside the head, how much is bright and how much is edge."""
+    head = find_head(small)
+    outside = np.ones(small.shape, dtype=bool) if head is None else ~head.region
+    bright = (small > BRIGHT) & outside
+    edges = np.where(outside, ndimage.gaussian_gradient_magnitude(small, 0.7), 0)
+    rows, columns = (max(1, round(CORNER * side)) for side in small.shape)
+    measured: list[float] = []
+    for vertical in (slice(None, rows), slice(-rows, None)):
+        for horizontal in (slice(None, columns), slice(-columns, None)):
+            measured += [float(part[vertical, horizontal].mean()) for part in (bright, edges)]
+    return tuple(measured)
+
+
+def _read_origin(path: Path) -> dict[str, Fact]:
+    """Read what a DICOM file says of its scanner, sequence and date; nothing of other files."""
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            return {}
+    from pydicom import dcmread
+
+    try:
+        with quiet_libraries():
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+        values = {name: str(header.get(tag) or "") for tag, name in TAGS.items()}
+    except Exception:  # a header that cannot be read says nothing; the pixels could be
+        return {}
+    values["month"] = values["month"][:YEAR_AND_MONTH]
+    return dict(values)

@@ -1,0 +1,49 @@
+"""The audit: all findings about a cohort, the gravest first."""
+
+from meninx.cohort.audit.counts import (
+    find_blank_images,
+    find_few_patients,
+    find_imbalance,
+    find_skipped,
+    find_small_size,
+    find_synthetic,
+    find_unknown_patients,
+)
+from meninx.cohort.audit.duplicates import find_duplicates
+from meninx.cohort.audit.findings import Finding, Severity
+from meninx.cohort.audit.shortcuts import find_shortcuts
+from meninx.cohort.cohort import Cohort
+
+
+def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
+    """Look a cohort over, without opening its images again.
+
+    Kinds of finding: `skipped`, `blank`, `exact-duplicates`, `near-duplicates`, `shortcut`,
+    `few-patients`, `imbalance`, `patients-unknown`, `small`, `synthetic`.
+
+    Parameters
+    ----------
+    cohort
+        What to look over.
+    is_strict
+        Whether one picture said to be of two patients is an error; else they are kept
+        together, and it is a warning.
+
+    Returns
+    -------
+    list of Finding
+        The gravest first.
+    """
+    findings = [
+        *find_skipped(cohort),
+        *find_blank_images(cohort),
+        *find_duplicates(cohort, is_strict),
+        *find_shortcuts(cohort),
+        *find_few_patients(cohort),
+        *find_imbalance(cohort),
+        *find_unknown_patients(cohort),
+        *find_small_size(cohort),
+        *find_synthetic(cohort),
+    ]
+    gravest_first = [Severity.ERROR, Severity.WARNING, Severity.INFO]
+    return sorted(findings, key=lambda finding: gravest_first.index(finding.severity))

@@ -1,0 +1,112 @@
+"""Findings about how many images and patients there are, and about those that show nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from meninx.cohort.audit.findings import Finding, Severity
+from meninx.cohort.cohort import Cohort
+
+FEW_PATIENTS = 5  # fewer in a class cannot fill the usual five folds
+SMALL_COHORT = 100  # below it, one image moves a score by more than a point
+IMBALANCE = 3.0  # largest to smallest class
+LEAST_SHOWN = 0.01  # of the pixels that differ from the median; a blank image shows less
+
+
+def find_skipped(cohort: Cohort) -> Iterator[Finding]:
+    """Tell which images were left out because they cannot be used."""
+    if not cohort.skipped:
+        return
+    reasons = Counter(skipped.reason for skipped in cohort.skipped)
+    told = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common())
+    count = "1 image was" if len(cohort.skipped) == 1 else f"{len(cohort.skipped)} images were"
+    advice = f"{count} left out because they cannot be used ({told}): mend or remove them"
+    paths = tuple(str(skipped.path) for skipped in cohort.skipped)
+    yield Finding("skipped", Severity.WARNING, paths, advice)
+
+
+def find_blank_images(cohort: Cohort) -> Iterator[Finding]:
+    """Find images that are readable and show next to nothing."""
+    rows = [
+        row
+        for row, sample in enumerate(cohort.samples)
+        if sample.appearance is not None and sample.appearance.shown < LEAST_SHOWN
+    ]
+    if rows:
+        advice = (
+            f"in {len(rows)} images fewer than {LEAST_SHOWN:.0%} of the pixels differ from the "
+            "rest, so they show nothing to classify: remove them, or export them again"
+        )
+        yield Finding.about(cohort, "blank", Severity.ERROR, advice, rows)
+
+
+def find_few_patients(cohort: Cohort) -> Iterator[Finding]:
+    """Find classes with too few patients, and say how many folds they allow."""
+    patients = _count_patients(cohort)
+    few = {label: count for label, count in patients.items() if count < FEW_PATIENTS}
+    if few:
+        told = ", ".join(f"{label} has {count}" for label, count in few.items())
+        advice = (
+            f"fewer than {FEW_PATIENTS} patients in a class ({told}): it cannot be in every "
+            f"fold, and its scores rest on very few people; at most {min(few.values())} folds "
+            "are possible; add patients"
+        )
+        rows = [row for row, sample in enumerate(cohort.samples) if sample.label in few]
+        yield Finding.about(cohort, "few-patients", Severity.WARNING, advice, rows)
+
+
+def find_imbalance(cohort: Cohort) -> Iterator[Finding]:
+    """Tell when one class is much larger than another."""
+    counts = cohort.counts()
+    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[largest] > IMBALANCE * counts[smallest]:
+        advice = (
+            f"{largest} has {counts[largest]} images and {smallest} only {counts[smallest]}: "
+            "read balanced accuracy and the smallest class's recall, not accuracy"
+        )
+        yield Finding.about(cohort, "imbalance", Severity.WARNING, advice)
+
+
+def find_unknown_patients(cohort: Cohort) -> Iterator[Finding]:
+    """Tell when nothing says who the patients are."""
+    if cohort.patients_known:
+        return
+    advice = "nothing says which patient an image is of, so each file is taken for one patient"
+    if cohort.folds is None:
+        advice += (
+            "; if some share a patient, scores are too high: give a patient pattern or a "
+            "manifest with a column patient"
+        )
+    else:
+        advice += "; the predefined folds are trusted to keep patients apart"
+    yield Finding.about(cohort, "patients-unknown", Severity.INFO, advice)
+
+
+def find_small_size(cohort: Cohort) -> Iterator[Finding]:
+    """Tell when there are so few images that every score is uncertain."""
+    count = len(cohort.samples)
+    if count < SMALL_COHORT:
+        patients = ", ".join(f"{label} {held}" for label, held in _count_patients(cohort).items())
+        advice = (
+            f"{count} images are few: every score will be uncertain by several points, so read "
+            "its interval, and do not take the best of many methods at its word (patients: "
+            f"{patients}; at most {min(_count_patients(cohort).values())} folds have every class)"
+        )
+        yield Finding.about(cohort, "small", Severity.INFO, advice)
+
+
+def find_synthetic(cohort: Cohort) -> Iterator[Finding]:
+    """Tell that images were made by a program."""
+    if cohort.synthetic:
+        advice = "the images are synthetic: scores say whether the program works, nothing more"
+        yield Finding.about(cohort, "synthetic", Severity.WARNING, advice)
+
+
+def _count_patients(cohort: Cohort) -> dict[str, int]:
+    """Count the patients of each class, those who share a picture counting as one."""
+    groups, labels = cohort.groups, cohort.labels
+    return {
+        label: len(np.unique(groups[labels == number]))
+        for number, label in enumerate(cohort.classes)
+    }

@@ -1,0 +1,176 @@
+"""Findings about shortcuts: facts that are not anatomy and yet tell the classes apart.
+
+Each fact alone tries to predict the label: ridge regression on one indicator a class,
+cross-validated with patients kept together, judged by the one-vs-rest AUC, averaged over the
+classes. The same is done with labels permuted by patient; the folds do not look at labels, so
+that under the null all permutations are alike. The smallest p value of all facts is compared
+with the smallest of each permutation (Westfall & Young 1993, min-p), so that a cohort without
+a shortcut is accused in at most `FALSE_ALARMS` of cases, however many facts are looked at.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from meninx.cohort.appearance import Fact
+from meninx.cohort.audit.findings import Finding, Severity
+from meninx.cohort.cohort import Cohort
+
+FALSE_ALARMS = 0.05  # the rate a cohort, over all its facts together
+PERMUTATIONS = 999
+FOLDS = 10
+RIDGE = 1.0
+MOST_WORDS = 8  # indicators a fact has; rarer words share one
+SEED = 20  # of folds and permutations: the same cohort is always judged alike
+AT_A_TIME = 200_000  # values ranked together
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """How well a fact tells the classes apart.
+
+    Attributes
+    ----------
+    fact
+        Its name.
+    auc
+        Macro one-vs-rest, cross-validated; 0.5 is chance.
+    p
+        Corrected for the number of facts.
+    """
+
+    fact: str
+    auc: float
+    p: float
+
+
+def find_shortcuts(cohort: Cohort) -> Iterator[Finding]:
+    """Find the facts that predict the label, and say how well."""
+    facts = _collect_facts(cohort)
+    for shortcut in measure_shortcuts(facts, cohort.labels, cohort.groups):
+        if shortcut.p <= FALSE_ALARMS:
+            advice = (
+                f"the {shortcut.fact} of an image, which is not anatomy, predicts its class: "
+                f"AUC {shortcut.auc:.2f} (chance 0.50), p = {shortcut.p:.3f} corrected for "
+                f"{len(facts)} facts; a model can score by it without seeing a lesion. Collect "
+                "or export all classes in the same way, or show that scores hold within one "
+                "kind; leave framing on, which removes borders and text around the head"
+            )
+            yield Finding.about(cohort, "shortcut", Severity.WARNING, advice)
+
+
+def measure_shortcuts(
+    facts: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray
+) -> list[Shortcut]:
+    """Test whether facts predict the label.
+
+    Parameters
+    ----------
+    facts
+        Name → ``(n, d)`` numbers.
+    labels
+        ``(n,)`` class indices.
+    groups
+        ``(n,)`` what must be kept together; its images have one label.
+
+    Returns
+    -------
+    list of Shortcut
+        One a fact that varies, in the order given.
+    """
+    random = np.random.default_rng(SEED)
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    folds = random.permutation(len(first))[group] % min(FOLDS, len(first))
+    shuffled = [random.permutation(len(first)) for _ in range(PERMUTATIONS)]
+    every = np.stack([labels, *(labels[first][order][group] for order in shuffled)])
+    varying = {name: fact for name, fact in facts.items() if (fact != fact[0]).any()}
+    if not varying:
+        return []
+    # (facts, 1 + permutations), the observed one first.
+    aucs = np.stack([_predict_auc(_prepare(fact), every, folds) for fact in varying.values()])
+    # Rounded, so that equal rankings do not differ in the last bit.
+    aucs = np.round(aucs, 9)
+    p = _count_at_least(aucs) / aucs.shape[1]
+    smallest = np.sort(p.min(axis=0))
+    corrected = np.searchsorted(smallest, p[:, 0], side="right") / len(smallest)
+    return [
+        Shortcut(name, float(auc), float(chance))
+        for name, auc, chance in zip(varying, aucs[:, 0], corrected, strict=True)
+    ]
+
+
+def _collect_facts(cohort: Cohort) -> dict[str, np.ndarray]:
+    """Give each fact as numbers ``(n, d)``; words become indicators."""
+    looks = [sample.appearance for sample in cohort.samples]
+    if not all(looks):
+        return {}
+    names = dict.fromkeys(name for look in looks if look for name in look.facts)
+    return {
+        name: _as_numbers([look.facts.get(name, "") if look else "" for look in looks])
+        for name in names
+    }
+
+
+def _as_numbers(values: Sequence[Fact]) -> np.ndarray:
+    if not any(isinstance(value, str) for value in values):
+        return np.array(values, dtype=float)
+    words, times = np.unique([str(value) for value in values], return_counts=True)
+    common = words[np.argsort(-times, kind="stable")][:MOST_WORDS]
+    return np.array([[float(str(value) == word) for word in common] for value in values])
+
+
+def _prepare(fact: np.ndarray) -> np.ndarray:
+    """Put numbers on their ranks, -1 to 1, and add squares: middling may be a class's mark."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(fact, axis=0) / len(fact) * 2 - (1 + 1 / len(fact))
+    columns = np.concatenate([ranks, ranks**2], axis=1)
+    spread = columns.std(axis=0)
+    columns = columns[:, spread > 0]
+    standard: np.ndarray = (columns - columns.mean(axis=0)) / columns.std(axis=0)
+    return standard
+
+
+def _predict_auc(x: np.ndarray, every: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Cross-validate one fact against each labelling ``(b, n)``; give the macro AUCs ``(b,)``."""
+    classes = np.unique(every[0])
+    scores = np.zeros((len(classes), *every.shape))
+    targets = (every[None] == classes[:, None, None]).astype(float)
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        mean = x[train].mean(axis=0)
+        inner = x[train] - mean
+        inverse = np.linalg.inv(inner.T @ inner + RIDGE * np.eye(x.shape[1]))
+        # Centred on all labels, not on the fold's: a fold's own mean would tell what it lacks.
+        centred = targets[:, :, train] - targets.mean(axis=2, keepdims=True)
+        scores[:, :, test] = centred @ (inner @ inverse @ (x[test] - mean).T)
+    return np.mean([_measure_auc(s, t) for s, t in zip(scores, targets, strict=True)], axis=0)
+
+
+def _measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Measure the AUC of each row of scores ``(b, n)`` for targets of 0 and 1, ``(b,)``."""
+    from scipy.stats import rankdata
+
+    rows = max(1, AT_A_TIME // scores.shape[1])
+    sums = np.concatenate(
+        [
+            (rankdata(np.round(scores[at : at + rows], 9), axis=1) * targets[at : at + rows]).sum(1)
+            for at in range(0, len(scores), rows)
+        ]
+    )
+    positive = targets.sum(axis=1)
+    negative = targets.shape[1] - positive
+    auc: np.ndarray = (sums - positive * (positive + 1) / 2) / (positive * negative)
+    return auc
+
+
+def _count_at_least(aucs: np.ndarray) -> np.ndarray:
+    """Count for each value of each row ``(f, b)`` how many of its row are as large."""
+    ordered = np.sort(aucs, axis=1)
+    return np.stack(
+        [
+            len(row) - np.searchsorted(row, own, side="left")
+            for row, own in zip(ordered, aucs, strict=True)
+        ]
+    )

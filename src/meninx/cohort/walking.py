@@ -1,0 +1,50 @@
+"""Every file below a folder, with nothing passed over in silence."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from meninx.errors import CohortError
+
+
+def walk_files(folder: Path, is_junk: Callable[[Path], bool]) -> list[Path]:
+    """List the files below a folder, in the order of their names.
+
+    Linked folders are followed; one that leads back to a folder it is in is not entered again.
+
+    Parameters
+    ----------
+    folder
+        Where to begin.
+    is_junk
+        Says which paths, relative to `folder`, are passed over; a folder with all it holds.
+
+    Raises
+    ------
+    CohortError
+        A folder on the way cannot be read.
+    """
+
+    def refuse(problem: OSError) -> None:
+        reason = os.strerror(problem.errno or 0)
+        raise CohortError(f"{problem.filename}: this folder cannot be read ({reason})")
+
+    files = []
+    identities = {os.fspath(folder): [_identify(folder)]}  # of a folder and all it is in
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        above = identities.pop(place)
+        here = Path(place)
+        entered = []
+        for name in sorted(folders):
+            identity = _identify(here / name)
+            if identity not in above and not is_junk((here / name).relative_to(folder)):
+                identities[os.path.join(place, name)] = [*above, identity]  # noqa: PTH118
+                entered.append(name)
+        folders[:] = entered
+        files += [here / name for name in names if not is_junk((here / name).relative_to(folder))]
+    return sorted(files)
+
+
+def _identify(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

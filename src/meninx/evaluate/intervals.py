@@ -1,0 +1,208 @@
+"""Intervals: how far a score may be from what new patients would show.
+
+All rest on one thing, the spread of the score over draws of patients, so that the images and
+the repeats of a patient count as what they are. What is made of that spread differs by score.
+The percentiles of a bootstrap, the usual choice, hold the truth too rarely with few patients:
+in 85 to 93 % of studies of 53 patients, and in 10 % where nearly all answers are right, since
+every draw then says 1 (measured by ``benchmarks/statistics.py``, in ``docs/statistics.md``).
+
+What an interval covers is the draw of patients. It does not cover the draw of the training
+sets beyond what the repeats average out, nor another hospital or scanner: the score is that of
+models trained on some (k - 1) / k of these very patients.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm, t
+from statsmodels.stats.proportion import proportion_confint
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its 95 % interval.
+
+    Attributes
+    ----------
+    value
+        On the cohort as it is, mean over repeats. NaN where it cannot be computed.
+    low, high
+        Limits of the interval; its kind depends on the score.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+UNKNOWN = Estimate(np.nan, np.nan, np.nan)
+
+
+def count_patients(labels: np.ndarray, patients: np.ndarray, classes: int) -> np.ndarray:
+    """Count the patients who have images of each class, ``(k,)``."""
+    return np.array([len(np.unique(patients[labels == index])) for index in range(classes)])
+
+
+def count_effectively(patients: np.ndarray) -> float:
+    """Give how many patients a mean over classes is worth.
+
+    Parameters
+    ----------
+    patients
+        ``(k,)`` of each class.
+
+    Returns
+    -------
+    float
+        The size of the one group of patients whose proportion would vary as the mean of the k
+        classes' proportions: k² / Σ 1 / m, at most the number of all patients.
+    """
+    return float(len(patients) ** 2 / (1 / np.maximum(patients, 1)).sum())
+
+
+def count_as_independent(value: float, draws: np.ndarray, patients: float) -> float:
+    """Give how many independent patients, one image each, would spread as the draws do.
+
+    Parameters
+    ----------
+    value
+        The score, in [0, 1].
+    draws
+        ``(b,)``: it on draws of :func:`meninx.evaluate.bootstrap.draw_weights`.
+    patients
+        How many it rests on, see :func:`count_effectively`.
+
+    Notes
+    -----
+    The effective sample size of Korn and Graubard (1998, Survey Methodology 24:193), drawn a
+    little towards ``patients``, by a quarter of an observation: when all answers are right no
+    draw varies, which says nothing.
+    """
+    prior = 0.25 / patients**2
+    design_effect = (float(np.nanvar(draws)) + prior) / (value * (1 - value) / patients + prior)
+    return patients / design_effect
+
+
+def estimate_share(value: float, draws: np.ndarray, patients: float, classes: int = 1) -> Estimate:
+    """Give the interval of a score in [0, 1].
+
+    Parameters
+    ----------
+    value, draws, patients
+        As of :func:`count_as_independent`.
+    classes
+        How many proportions it is the mean of.
+
+    Notes
+    -----
+    Wilson's interval for a proportion, of as many patients as would give the spread of the
+    draws, with Student's quantile in place of the normal one. Measured coverage at 53 patients
+    of nominal 95 %: see ``docs/statistics.md``.
+    """
+    if np.isnan(value):
+        return UNKNOWN
+    size = count_as_independent(value, draws, patients)
+    low, high = _bound(value, size, student_quantile(patients, classes))
+    return Estimate(float(value), low, high)
+
+
+def expect_width(
+    value: float, draws: np.ndarray, patients: float, classes: int, expected: float, factor: float
+) -> float:
+    """Give how wide the interval of a share would be in a larger study.
+
+    Parameters
+    ----------
+    value, draws, patients, classes
+        As of :func:`estimate_share`, in this study.
+    expected
+        The score that the larger study is expected to find.
+    factor
+        How many times as many patients it has.
+    """
+    size = factor * count_as_independent(value, draws, patients)
+    low, high = _bound(expected, size, student_quantile(factor * patients, classes))
+    return high - low
+
+
+def estimate_loss(value: float, draws: np.ndarray, patients: float, classes: int = 1) -> Estimate:
+    """Give the interval of a score above 0: Student's, on the logarithm.
+
+    Parameters are those of :func:`estimate_share`.
+    """
+    if np.isnan(value) or value <= 0:
+        return Estimate(float(value), float(value), float(value))
+    reach = student_quantile(patients, classes) * float(np.nanstd(draws)) / value
+    return Estimate(float(value), float(value * np.exp(-reach)), float(value * np.exp(reach)))
+
+
+def estimate_distance(
+    value: float, draws: np.ndarray, by_chance: float, patients: float, classes: int = 1
+) -> Estimate:
+    """Give the interval of a mean of absolute differences, which chance alone makes too large.
+
+    Parameters
+    ----------
+    value, draws, patients, classes
+        As of :func:`estimate_share`.
+    by_chance
+        What chance alone would make it if there were no difference.
+
+    Notes
+    -----
+    Squared differences add up, so the part that is not chance is about the root of value² minus
+    by_chance² where they have no common sign, and all of the value where they have. Student's
+    interval goes from below the former to above the latter.
+    """
+    least = np.sqrt(max(value**2 - by_chance**2, 0))
+    reach = student_quantile(patients, classes) * float(np.nanstd(draws))
+    return Estimate(float(value), float(max(least - reach, 0)), float(value + reach))
+
+
+def estimate_difference(
+    one: Estimate, other: Estimate, one_draws: np.ndarray, other_draws: np.ndarray
+) -> Estimate:
+    """Give the interval of the difference of two scores in [0, 1] of the same patients.
+
+    Parameters
+    ----------
+    one, other
+        The scores with their intervals.
+    one_draws, other_draws
+        ``(b,)``: them on the same draws, for how far they go together.
+
+    Notes
+    -----
+    Newcombe's square-and-add method for paired proportions (1998, Statistics in Medicine
+    17:2635), the correlation taken from the draws.
+    """
+    together = _correlate(one_draws, other_draws)
+    down = (one.value - one.low, other.high - other.value)
+    up = (one.high - one.value, other.value - other.low)
+    value = one.value - other.value
+    return Estimate(value, value - _add(*down, together), value + _add(*up, together))
+
+
+def student_quantile(patients: float, classes: int) -> float:
+    """Give Student's quantile for the 95 % interval of a mean of classes."""
+    return float(t.ppf((1 + LEVEL) / 2, max(patients - classes, 1)))
+
+
+def _bound(value: float, size: float, deviations: float) -> tuple[float, float]:
+    """Give Wilson's limits for a share of ``size`` observations, widened to hold the value."""
+    tail = 2 * norm.sf(deviations)
+    low, high = proportion_confint(value * size, size, tail, "wilson")
+    return float(min(low, value)), float(max(high, value))
+
+
+def _add(one: float, other: float, together: float) -> float:
+    return float(np.sqrt(max(one**2 + other**2 - 2 * together * one * other, 0)))
+
+
+def _correlate(one: np.ndarray, other: np.ndarray) -> float:
+    spreads = one.std() * other.std()
+    if spreads == 0:
+        return 0.0
+    return float(((one - one.mean()) * (other - other.mean())).mean() / spreads)

@@ -1,0 +1,191 @@
+"""Significance: could this be chance? Permutations that keep each patient whole."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from statsmodels.stats.multitest import multipletests
+
+from meninx.evaluate.bootstrap import draw_weights
+from meninx.evaluate.intervals import (
+    LEVEL,
+    Estimate,
+    count_effectively,
+    count_patients,
+    estimate_difference,
+    estimate_share,
+)
+from meninx.evaluate.predictions import Predictions
+from meninx.evaluate.scores import measure_balanced_accuracy
+
+PERMUTATIONS = 1999
+SIGN_FLIPS = 9999
+FLIPS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What the best candidate would reach if its predictions knew nothing of the labels.
+
+    Attributes
+    ----------
+    p_value
+        Part of the permutations, the true labels among them, in which the best candidate does
+        as well as the best one did.
+    permutations
+        How many were made.
+    balanced_accuracy
+        Of the best candidate under permuted labels: mean, and where its middle 95 % lie.
+    """
+
+    p_value: float
+    permutations: int
+    balanced_accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cells on the same patients.
+
+    Attributes
+    ----------
+    difference
+        In balanced accuracy, with the interval of the difference.
+    p_value
+        Two-sided, for the two cells being exchangeable for every patient.
+    p_adjusted
+        For all comparisons made together, by Holm's method (1979): the chance of any false
+        finding among them stays below 5 % when those below 0.05 are believed.
+    """
+
+    difference: Estimate
+    p_value: float
+    p_adjusted: float
+
+
+def judge_chance(candidates: Mapping[str, Predictions], seed: int = 0) -> Chance:
+    """Test whether the best candidate could be a guesser.
+
+    Parameters
+    ----------
+    candidates
+        Cell to its out-of-fold predictions, all of the same images.
+    seed
+        Of the permutations.
+
+    Notes
+    -----
+    Labels are permuted among patients, the predictions stay as they are: the null is that the
+    predictions say nothing about the labels of these patients. The models are not trained
+    again with permuted labels. In each permutation the best candidate counts, so that having
+    many of them to choose from is paid for (Westfall and Young 1993). A patient with images of
+    several classes counts as one patient for each.
+    """
+    any_cell = next(iter(candidates.values()))
+    classes = len(any_cell.classes)
+    blocks = np.array(
+        [
+            f"{label} {patient}"
+            for label, patient in zip(any_cell.labels, any_cell.patients, strict=True)
+        ]
+    )
+    _, first, member = np.unique(blocks, return_index=True, return_inverse=True)
+    labels, images = any_cell.labels[first], np.bincount(member).astype(float)
+    given = np.stack(
+        [_count_given(predictions, member, len(first)) for predictions in candidates.values()]
+    )
+    random = np.random.default_rng(seed)
+    permuted = random.permuted(np.tile(labels, (PERMUTATIONS, 1)), axis=1)
+    everything = np.vstack([labels, permuted])
+    recalls = np.zeros((len(everything), len(candidates)))
+    for index in range(classes):
+        inside = (everything == index).astype(float)
+        recalls += inside @ given[:, :, index].T / (inside @ images)[:, None]
+    best = recalls.max(axis=1) / classes
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(best[1:], [tail, 1 - tail])
+    return Chance(
+        p_value=float((best >= best[0] - 1e-12).sum() / len(best)),
+        permutations=PERMUTATIONS,
+        balanced_accuracy=Estimate(float(best[1:].mean()), float(low), float(high)),
+    )
+
+
+def compare(one: Predictions, other: Predictions, seed: int = 0) -> Comparison:
+    """Compare two cells on the same patients; one minus the other."""
+    return compare_with_each(one, {"other": other}, seed)["other"]
+
+
+def compare_with_each(
+    one: Predictions, others: Mapping[str, Predictions], seed: int = 0
+) -> dict[str, Comparison]:
+    """Compare a cell with each of some others, patient by patient.
+
+    Parameters
+    ----------
+    one
+        A cell.
+    others
+        Those to compare it with, of the same images; at least one.
+    seed
+        Of draws and permutations.
+
+    Returns
+    -------
+    dict
+        Name to the comparison: balanced accuracy of ``one`` minus the other's. Its p-value is
+        from 9,999 exchanges of the two cells' answers, patient by patient.
+    """
+    draws = draw_weights(one.labels, one.patients, seed=seed)
+    counts = np.vstack([np.ones(len(one.labels)), draws])
+    classes = len(one.classes)
+    patients = count_effectively(count_patients(one.labels, one.patients, classes))
+    mine = measure_balanced_accuracy(one, counts)
+    estimate = estimate_share(mine[0], mine[1:], patients, classes)
+    differences = {}
+    for name, other in others.items():
+        theirs = measure_balanced_accuracy(other, counts)
+        against = estimate_share(theirs[0], theirs[1:], patients, classes)
+        differences[name] = estimate_difference(estimate, against, mine[1:], theirs[1:])
+    p_values = _exchange(one, list(others.values()), seed)
+    adjusted = multipletests(p_values, method="holm")[1]
+    return {
+        name: Comparison(difference, float(p_value), float(p_adjusted))
+        for (name, difference), p_value, p_adjusted in zip(
+            differences.items(), p_values, adjusted, strict=True
+        )
+    }
+
+
+def _count_given(predictions: Predictions, member: np.ndarray, blocks: int) -> np.ndarray:
+    """Count how many of each block's images were given each class, mean over repeats."""
+    given = np.eye(len(predictions.classes))[predictions.predicted].mean(axis=0)
+    counted = np.zeros((blocks, len(predictions.classes)))
+    np.add.at(counted, member, given)
+    return counted
+
+
+def _exchange(one: Predictions, others: list[Predictions], seed: int) -> np.ndarray:
+    """Give the p-value of each difference by exchanging the answers of patients, ``(m,)``.
+
+    An exchange changes the sign of what a patient adds to the difference.
+    """
+    names, member = np.unique(one.patients, return_inverse=True)
+    weights = 1 / np.bincount(one.labels, minlength=len(one.classes))[one.labels]
+    parts = np.zeros((len(names), len(others)))
+    for index, other in enumerate(others):
+        gained = (one.share_right - other.share_right) * weights
+        parts[:, index] = np.bincount(member, gained, len(names))
+    observed = np.abs(parts.sum(axis=0)) - 1e-12
+    as_large = np.ones(len(others))
+    for signs in _draw_signs(len(names), seed):
+        as_large += (np.abs(signs @ parts) >= observed).sum(axis=0)
+    share: np.ndarray = as_large / (SIGN_FLIPS + 1)
+    return share
+
+
+def _draw_signs(patients: int, seed: int) -> Iterator[np.ndarray]:
+    random = np.random.default_rng(seed)
+    for start in range(0, SIGN_FLIPS, FLIPS_AT_ONCE):
+        size = min(FLIPS_AT_ONCE, SIGN_FLIPS - start)
+        yield 2.0 * random.integers(0, 2, size=(size, patients), dtype=np.int8) - 1

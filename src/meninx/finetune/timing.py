@@ -1,0 +1,92 @@
+"""Timing: what this machine needs for the parts that a fit is made of.
+
+Each part is done for real, on made-up activations of the right shape, for as short as can be.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from meninx.finetune.activations import StoredActivations
+from meninx.finetune.arithmetic import bring_into_fast_form, run_prefix
+from meninx.finetune.classifier import FineTunedClassifier
+from meninx.finetune.depthwise import fold_for_training
+from meninx.finetune.heads import solve_linear_head
+from meninx.finetune.training import compute_features, draw_batches, train
+
+STEPS = 3
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class FitTimes:
+    """What the parts of fitting and predicting take, seconds on one thread.
+
+    Attributes
+    ----------
+    activations
+        Of one image in all its views, as far as the cut; 0 where nothing is frozen.
+    start
+        Of a fit, whatever its size: copying and folding the suffix.
+    training
+        Of gradient descent for each image and step, or of the linear head for each image.
+    prediction
+        Of one image in all its views, from the cut on.
+    """
+
+    activations: float
+    start: float
+    training: float
+    prediction: float
+
+
+def time_fit(classifier: FineTunedClassifier, classes: int) -> FitTimes:
+    """Time the parts of a classifier's fit on this machine, on one thread.
+
+    Parameters
+    ----------
+    classifier
+        Not fitted.
+    classes
+        How many there are.
+    """
+    backbone, cut = classifier.choose_network()
+    views, batch = classifier.views, classifier.batch_size
+    shape = (views, 3, backbone.input_size, backbone.input_size)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if cut == "stem":
+        activations, first = noise, 0.0
+    else:
+        network = bring_into_fast_form(backbone, classifier.precision)
+        (reached, first) = _time(lambda: dict(run_prefix(network, "stem", [cut], noise)))
+        activations = reached[cut]
+    stored = StoredActivations((activations,) * batch)
+    labels = np.arange(batch) % classes
+    if cut == "head":
+        features = np.random.default_rng(0).normal(size=(batch, views, backbone.features))
+        _, fitting = _time(lambda: solve_linear_head(features, labels, classifier.regularisation))
+        return FitTimes(first, 0.0, fitting / batch, 0.0)
+    suffix, start = _time(lambda: backbone.suffix(cut))
+    if classifier.strategy == "partial":
+        folded, folding = _time(lambda: fold_for_training(suffix, activations[:1].float()))
+        suffix, start = folded.network, start + folding
+    recipe = classifier.recipe
+    batches = draw_batches(batch, views, recipe, seed=0)[:STEPS]
+    head = classifier.make_head(backbone.features, classes)
+    _, training = _time(lambda: train(suffix, head, stored, labels, batches, recipe, 0))
+    with torch.inference_mode():
+        _, prediction = _time(lambda: compute_features(suffix, activations))
+    return FitTimes(first, start, training / STEPS / batch, prediction)
+
+
+def _time(work: Callable[[], Result]) -> tuple[Result, float]:
+    """Do something twice, the first time to warm up; give its result and its seconds."""
+    work()
+    started = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - started

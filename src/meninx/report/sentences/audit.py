@@ -1,0 +1,22 @@
+"""What the audit found, and in which images."""
+
+from meninx.report.language import Words
+from meninx.report.run_files import AuditFinding
+
+SHOWN_SAMPLES = 8  # pseudonyms named with one finding; the rest are counted
+
+
+def tell_affected(finding: AuditFinding, words: Words) -> str:
+    """Name the samples of a finding, or the first of them; nothing where it concerns none."""
+    samples = finding["files"]
+    if not samples:
+        return ""
+    shown = ", ".join(samples[:SHOWN_SAMPLES])
+    if len(samples) <= SHOWN_SAMPLES:
+        return words("notes.affected", count=len(samples), samples=shown)
+    return words(
+        "notes.affected_more",
+        count=len(samples),
+        samples=shown,
+        more=len(samples) - SHOWN_SAMPLES,
+    )

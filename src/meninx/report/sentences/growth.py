@@ -1,0 +1,52 @@
+"""What more patients would bring, and what scores by patient are."""
+
+from meninx.report.language import Words
+from meninx.report.run_folder import RunFolder
+
+
+def tell_growth(run: RunFolder, words: Words) -> list[str]:
+    """Say what a study with more patients may expect."""
+    curve = run.evaluation.get("learning_curve")
+    if curve is None:
+        return []
+    forecasts = [
+        words(
+            "learning_curve.expected",
+            factor=words.number(row["factor"], 0),
+            patients=words.number(row["patients"], 0),
+            score=words.estimate(
+                row["balanced_accuracy"]["value"],
+                row["balanced_accuracy"]["low"],
+                row["balanced_accuracy"]["high"],
+            ),
+            width=words.number(row["interval_width"]),
+        )
+        for row in curve["forecast"]
+    ]
+    fit = curve["fit"]
+    return [
+        words("learning_curve.meaning"),
+        *forecasts,
+        words(
+            "learning_curve.law",
+            cell=curve["cell"],
+            asymptote=words.number(fit["asymptote"], 3),
+            scale=words.number(fit["scale"]),
+            exponent=words.number(fit["exponent"]),
+        ),
+        words("learning_curve.caution"),
+    ]
+
+
+def tell_patient_level(run: RunFolder, words: Words) -> list[str]:
+    """Say how images of a patient were put together; nothing where each has one image."""
+    level = run.evaluation.get("patient_level")
+    if level is None:
+        return []
+    return [
+        words(
+            "patient_level.how",
+            patients=level["patients"],
+            aggregation=words.name("aggregation", level["aggregation"]),
+        )
+    ]

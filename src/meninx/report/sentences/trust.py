@@ -1,0 +1,124 @@
+"""What can be trusted: probabilities, sets, flags of foreign images, heatmaps."""
+
+from meninx.report.evaluation_file import Interval
+from meninx.report.language import Words
+from meninx.report.run_folder import RunFolder
+
+
+def tell_calibration(run: RunFolder, words: Words) -> list[str]:
+    """Say how far probabilities miss, and how far they would in any case with so few images."""
+    calibration = run.evaluation.get("calibration")
+    if calibration is None:
+        return []
+    before, after = calibration["error_before"], calibration["error_after"]
+    perfect = calibration["error_if_perfect_after"]
+    return [
+        words("calibration.meaning"),
+        words(
+            "calibration.errors",
+            before=words.estimate(before["value"], before["low"], before["high"]),
+            after=words.estimate(after["value"], after["low"], after["high"]),
+            temperature=words.number(calibration["temperature"]),
+        ),
+        words("calibration.bias", perfect=words.number(perfect), images=run.summary["images"]),
+        _judge_calibration(after, perfect, words),
+    ]
+
+
+def _judge_calibration(error: Interval, perfect: float, words: Words) -> str:
+    if error["value"] is None or error["value"] <= perfect:
+        return words("calibration.as_perfect")
+    if error["low"] is not None and error["low"] > perfect:
+        return words("calibration.worse")
+    return words("calibration.cannot_tell_from_perfect")
+
+
+def tell_prediction_sets(run: RunFolder, words: Words) -> list[str]:
+    """Say what the sets promise, whether they keep it, and how often they cannot tell."""
+    sets = run.evaluation.get("prediction_sets")
+    if sets is None:
+        return []
+    coverage, cannot_tell = sets["coverage"], sets["cannot_tell"]
+    is_by_class = sets["is_class_conditional"]
+    is_below = coverage["high"] is not None and coverage["high"] < sets["level"]
+    return [
+        words("prediction_sets.meaning", level=words.percent(sets["level"])),
+        words(
+            "prediction_sets.coverage",
+            level=words.percent(sets["level"]),
+            coverage=words.percent(coverage["value"]),
+            low=words.percent(coverage["low"]),
+            high=words.percent(coverage["high"]),
+        ),
+        *([words("prediction_sets.below")] if is_below else []),
+        words(
+            "prediction_sets.cannot_tell",
+            count=cannot_tell["images"],
+            share=words.percent(cannot_tell["share"]),
+            several=cannot_tell["several"],
+            empty=cannot_tell["empty"],
+        ),
+        words("prediction_sets.by_class" if is_by_class else "prediction_sets.together"),
+    ]
+
+
+def tell_novelty(run: RunFolder, words: Words) -> list[str]:
+    """Say how often images that belong here are flagged as foreign."""
+    novelty = run.evaluation.get("novelty")
+    if novelty is None:
+        return []
+    rate = novelty["false_alarm_rate"]
+    sentences = [
+        words("novelty.meaning"),
+        words(
+            "novelty.false_alarms",
+            rate=words.percent(rate["value"]),
+            low=words.percent(rate["low"]),
+            high=words.percent(rate["high"]),
+        ),
+    ]
+    if "alarms" in novelty and "images" in novelty:
+        sentences.append(
+            words("novelty.counts", alarms=novelty["alarms"], images=novelty["images"])
+        )
+    if "level" in novelty:
+        sentences.append(words("novelty.level", level=words.percent(novelty["level"])))
+    return [*sentences, words("novelty.limits")]
+
+
+def tell_sanity(run: RunFolder, words: Words) -> list[str]:
+    """Say whether the heatmaps depend on what the network learned."""
+    if run.explanations is None:
+        return []
+    sanity = run.explanations["sanity"]
+    if sanity is None:
+        return [words("sanity.not_done")]
+    has_passed = sanity["passed"]
+    return [
+        words("sanity.meaning"),
+        words(
+            "sanity.passed" if has_passed else "sanity.failed",
+            similarity=words.estimate(sanity["similarity"], sanity["low"], sanity["high"]),
+            threshold=words.number(sanity["threshold"]),
+            images=sanity["images"],
+        ),
+    ]
+
+
+def tell_localisation(run: RunFolder, words: Words) -> list[str]:
+    """Say whether the heatmaps find the lesions; nothing where no lesion was drawn."""
+    found = run.explanations and run.explanations["localisation"]
+    if not found:
+        return []
+    mass, chance, is_better = found["mass"], found["chance"], found["better_than_chance"]
+    return [
+        words(
+            "localisation.compared",
+            mass=words.percent(mass["value"]),
+            low=words.percent(mass["low"]),
+            high=words.percent(mass["high"]),
+            chance=words.percent(chance["value"]),
+            images=found["images"],
+        ),
+        words("localisation.better" if is_better else "localisation.not_better"),
+    ]

@@ -1,0 +1,158 @@
+"""Tables of the chosen cell: every measure, class by class, by image and by patient."""
+
+from meninx.report.evaluation_file import ClassScores
+from meninx.report.language import Words
+from meninx.report.run_folder import RunFolder
+from meninx.report.table import Column, CountAndShare, Estimate, Share, Table, Term, Value
+
+
+def make_measures_table(run: RunFolder, words: Words) -> Table:
+    """Give every measure of the chosen cell, by patient beside by image where both exist."""
+    by_image = run.evaluation["cells"][run.summary["chosen"]]["scores"]
+    patient_level = run.evaluation.get("patient_level")
+    by_patient = patient_level["scores"] if patient_level else {}
+    return Table(
+        name="measures",
+        caption=words("measures.caption"),
+        note=words("measures.note", **run.sizes_of_chosen),
+        columns=[
+            Column("measure", words("column.measure"), align="left"),
+            Column("by_image", words("column.by_image")),
+            *([Column("by_patient", words("column.by_patient"))] if by_patient else []),
+            Column("better", words("column.better"), align="left"),
+        ],
+        rows=[
+            [
+                Term(measure, words.name("measure", measure)),
+                Estimate.of(score),
+                *([Estimate.find(by_patient, measure)] if by_patient else []),
+                words.name("better", measure),
+            ]
+            for measure, score in by_image.items()
+        ],
+    )
+
+
+def make_confusion_table(run: RunFolder, words: Words) -> Table:
+    """Cross the true classes with the predicted ones."""
+    rows: list[list[Value]] = []
+    for label, counts in zip(run.classes, run.evaluation["chosen"]["confusion"], strict=True):
+        total = sum(counts)
+        rows.append(
+            [label, *(CountAndShare(count, count / total if total else None) for count in counts)]
+        )
+    return Table(
+        name="confusion",
+        caption=words("confusion.caption"),
+        note=words("confusion.note", **run.sizes_of_chosen),
+        columns=[
+            Column("true_class", words("column.true_class"), align="left"),
+            *(
+                Column(f"predicted_{label}", words("column.predicted_as", label=label), decimals=1)
+                for label in run.classes
+            ),
+        ],
+        rows=rows,
+    )
+
+
+def make_classes_table(run: RunFolder, words: Words) -> Table:
+    """Score each class against all others."""
+    return Table(
+        name="classes",
+        caption=words("classes.caption"),
+        note=words("classes.note", **run.sizes_of_chosen),
+        columns=[
+            Column("class", words("column.class"), align="left"),
+            Column("images", words("column.images")),
+            Column("patients", words("column.patients")),
+            Column("sensitivity", words("column.sensitivity")),
+            Column("specificity", words("column.specificity")),
+            Column("auc", words("column.class_auc")),
+        ],
+        rows=[
+            [
+                label,
+                scores.get("images"),
+                scores["patients"],
+                Estimate.of(scores["sensitivity"]),
+                Estimate.of(scores["specificity"]),
+                Estimate.of(scores["auc"]),
+            ]
+            for label, scores in run.evaluation["chosen"]["classes"].items()
+        ],
+    )
+
+
+def make_predictive_values_table(run: RunFolder, words: Words) -> Table | None:
+    """Tell what the answer "this class" and the answer "not this class" are worth."""
+    values = {
+        label: scores["predictive_values"]
+        for label, scores in run.evaluation["chosen"]["classes"].items()
+        if "predictive_values" in scores
+    }
+    if not values:
+        return None
+    is_of_cohort = all(value["is_cohort_prevalence"] for value in values.values())
+    return Table(
+        name="predictive_values",
+        caption=words("predictive_values.caption"),
+        note=words(
+            "predictive_values.note_cohort" if is_of_cohort else "predictive_values.note_stated",
+            **run.sizes_of_chosen,
+        ),
+        columns=[
+            Column("class", words("column.class"), align="left"),
+            Column("prevalence", words("column.prevalence")),
+            Column("ppv", words("column.ppv")),
+            Column("npv", words("column.npv")),
+        ],
+        rows=[
+            [
+                label,
+                Share(value["prevalence"]),
+                Estimate.of(value["ppv"]),
+                Estimate.of(value["npv"]),
+            ]
+            for label, value in values.items()
+        ],
+    )
+
+
+def make_patient_classes_table(run: RunFolder, words: Words) -> Table | None:
+    """Score each class against all others where patients are classified."""
+    level = run.evaluation.get("patient_level")
+    if level is None:
+        return None
+    return Table(
+        name="patient_classes",
+        caption=words("patient_classes.caption"),
+        note=words("patient_classes.note", patients=level["patients"]),
+        columns=[
+            Column("class", words("column.class"), align="left"),
+            Column("patients", words("column.patients")),
+            Column("sensitivity", words("column.sensitivity")),
+            Column("specificity", words("column.specificity")),
+            Column("auc", words("column.class_auc")),
+            Column("ppv", words("column.ppv")),
+            Column("npv", words("column.npv")),
+        ],
+        rows=[
+            [
+                label,
+                scores["patients"],
+                Estimate.of(scores["sensitivity"]),
+                Estimate.of(scores["specificity"]),
+                Estimate.of(scores["auc"]),
+                *_describe_predictive_values(scores),
+            ]
+            for label, scores in level["classes"].items()
+        ],
+    )
+
+
+def _describe_predictive_values(scores: ClassScores) -> list[Value]:
+    values = scores.get("predictive_values")
+    if values is None:
+        return [None, None]
+    return [Estimate.of(values["ppv"]), Estimate.of(values["npv"])]

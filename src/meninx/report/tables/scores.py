@@ -1,0 +1,118 @@
+"""Tables that compare the cells of a study."""
+
+from meninx.report.evaluation_file import Comparison
+from meninx.report.language import Words
+from meninx.report.run_files import ScoreRow
+from meninx.report.run_folder import RunFolder
+from meninx.report.table import (
+    Column,
+    Estimate,
+    Probability,
+    Share,
+    Table,
+    Value,
+    find_first_baseline,
+    name_trained,
+)
+
+
+def make_scores_table(run: RunFolder, words: Words) -> Table:
+    """Score every cell: candidates from the best down, then baselines."""
+    return Table(
+        name="scores",
+        caption=words("scores.caption"),
+        note=words("scores.note", **run.sizes),
+        columns=[
+            Column("cell", words("column.cell"), align="left"),
+            Column("strategy", words("column.trains"), align="left"),
+            Column("cut", "", is_only_data=True),
+            Column("backbone", "", is_only_data=True),
+            Column("role", "", is_only_data=True),
+            Column("balanced_accuracy", words("column.balanced_accuracy")),
+            Column("macro_f1", words("column.macro_f1")),
+            Column("auc", words("column.auc")),
+            Column("log_loss", words("column.log_loss")),
+            Column("brier", "", is_only_data=True),
+            Column("calibration_error", "", is_only_data=True),
+            Column("seconds", words("column.seconds"), decimals=1),
+        ],
+        rows=[
+            [
+                row["cell"],
+                name_trained(row["strategy"], words),
+                row["cut"],
+                row["backbone"],
+                row["role"],
+                balanced_accuracy(row),
+                row["macro_f1"],
+                row["auc"],
+                row["log_loss"],
+                _find_score(run, row, "brier"),
+                _find_score(run, row, "calibration_error"),
+                row["seconds"],
+            ]
+            for row in run.scores
+        ],
+        breaks=find_first_baseline([row["role"] for row in run.scores]),
+        emphasised=frozenset(
+            number for number, row in enumerate(run.scores) if row["cell"] == run.summary["chosen"]
+        ),
+    )
+
+
+def make_choice_table(run: RunFolder, words: Words) -> Table:
+    """Tell how firmly the chosen cell was chosen, and by how much it beats the others."""
+    selection = run.evaluation["selection"]
+    comparisons = {
+        comparison["against"]: comparison
+        for comparison in run.evaluation.get("comparisons", [])
+        if comparison["cell"] == run.summary["chosen"]
+    }
+    rows = [row for row in run.scores if row["cell"] in selection or row["cell"] in comparisons]
+    return Table(
+        name="choice",
+        caption=words("choice.caption"),
+        note=words("choice.note", chosen=run.summary["chosen"], **run.sizes),
+        columns=[
+            Column("cell", words("column.cell"), align="left"),
+            Column("picked", words("column.picked")),
+            Column("difference", words("column.difference")),
+            Column("p_value", words("column.p_value")),
+            Column("p_adjusted", words("column.p_adjusted")),
+        ],
+        rows=[
+            [
+                row["cell"],
+                Share(selection[row["cell"]]) if row["cell"] in selection else None,
+                *_describe_comparison(comparisons.get(row["cell"])),
+            ]
+            for row in rows
+        ],
+        breaks=find_first_baseline([row["role"] for row in rows]),
+        emphasised=frozenset(
+            number for number, row in enumerate(rows) if row["cell"] == run.summary["chosen"]
+        ),
+    )
+
+
+def balanced_accuracy(row: ScoreRow) -> Estimate:
+    """Give the balanced accuracy of a cell with its interval."""
+    return Estimate(
+        row["balanced_accuracy"], row["balanced_accuracy_low"], row["balanced_accuracy_high"]
+    )
+
+
+def _find_score(run: RunFolder, row: ScoreRow, metric: str) -> Estimate | None:
+    """Find a score that `scores.csv` does not hold in `evaluation.json`."""
+    score = run.evaluation["cells"].get(row["cell"], {"scores": {}})["scores"].get(metric)
+    return Estimate.of(score) if score else None
+
+
+def _describe_comparison(comparison: Comparison | None) -> list[Value]:
+    if comparison is None:
+        return [None, None, None]
+    return [
+        Estimate(comparison["difference"], comparison["low"], comparison["high"]),
+        Probability(comparison.get("p_value")),
+        Probability(comparison.get("p_adjusted")),
+    ]

@@ -1,0 +1,128 @@
+"""Tables of what the study was made of: the cohort, the networks, the plan and its cost."""
+
+from collections import Counter, defaultdict
+
+from meninx.report.language import Words
+from meninx.report.run_folder import RunFolder
+from meninx.report.table import Column, Share, Table, Value, find_first_baseline, name_trained
+
+
+def make_cohort_table(run: RunFolder, words: Words) -> Table:
+    """Count images and patients of each class."""
+    images = Counter(row["label"] for row in run.cohort)
+    patients: dict[str, set[str]] = defaultdict(set)
+    for row in run.cohort:
+        patients[row["label"]].add(row["patient"])
+    total = len(run.cohort)
+    rows: list[list[Value]] = [
+        [label, images[label], len(patients[label]), Share(images[label] / total)]
+        for label in [*run.classes, *sorted(images.keys() - set(run.classes))]
+    ]
+    everyone = {row["patient"] for row in run.cohort}
+    rows.append([words("cohort.total"), total, len(everyone), Share(1.0)])
+    return Table(
+        name="cohort",
+        caption=words("cohort.caption"),
+        note=words("cohort.note", images=total, patients=len(everyone)),
+        columns=[
+            Column("class", words("column.class"), align="left"),
+            Column("images", words("column.images")),
+            Column("patients", words("column.patients")),
+            Column("share", words("column.share")),
+        ],
+        rows=rows,
+        breaks=frozenset({len(rows) - 1}),
+    )
+
+
+def make_backbones_table(run: RunFolder, words: Words) -> Table:
+    """Rank the backbones as the matrix did, before any training."""
+    return Table(
+        name="backbones",
+        caption=words("backbones.caption"),
+        note=words("backbones.note", images=run.matrix["images"]),
+        columns=[
+            Column("backbone", words("column.backbone"), align="left"),
+            Column("logme", words("column.logme"), decimals=3),
+            Column("probe", words("column.probe")),
+            Column("milliseconds", words("column.milliseconds"), decimals=1),
+        ],
+        rows=[
+            [row["name"], row["logme"], row["probe"], row["milliseconds"]]
+            for row in run.matrix["backbones"]
+        ],
+    )
+
+
+def make_plan_table(run: RunFolder, words: Words) -> Table:
+    """List what the study set out to do."""
+    cells = sorted(run.plan["cells"], key=lambda cell: cell["role"] == "baseline")
+    return Table(
+        name="plan",
+        caption=words("plan.caption"),
+        note=words("plan.note", cells=len(cells)),
+        columns=[
+            Column("cell", words("column.cell"), align="left"),
+            Column("strategy", words("column.trains"), align="left"),
+            Column("cut", words("column.cut"), align="left"),
+            Column("role", "", is_only_data=True),
+            Column("trained_parameters", words("column.trained_parameters")),
+            Column("folds", "", is_only_data=True),
+            Column("repeats", words("column.repeats")),
+            Column("reason", words("column.reason"), align="sentence"),
+        ],
+        rows=[
+            [
+                cell["cell"],
+                name_trained(cell["strategy"], words),
+                cell["cut"] or "",
+                cell["role"],
+                cell["trained_parameters"],
+                cell["folds"],
+                cell["repeats"],
+                words.retell(cell["reason"]),
+            ]
+            for cell in cells
+        ],
+        breaks=find_first_baseline([cell["role"] for cell in cells]),
+    )
+
+
+def make_cost_table(run: RunFolder, words: Words) -> Table | None:
+    """Set the seconds that the plan predicted beside those it took, cell by cell."""
+    predicted = {cell["cell"]: cell.get("predicted_seconds") for cell in run.plan["cells"]}
+    if all(seconds is None for seconds in predicted.values()):
+        return None
+    return Table(
+        name="cost",
+        caption=words("cost.caption"),
+        note=words("cost.note"),
+        columns=[
+            Column("cell", words("column.cell"), align="left"),
+            Column("predicted_seconds", words("column.predicted_seconds"), decimals=1),
+            Column("seconds", words("column.seconds"), decimals=1),
+        ],
+        rows=[[row["cell"], predicted.get(row["cell"]), row["seconds"]] for row in run.scores],
+        breaks=find_first_baseline([row["role"] for row in run.scores]),
+    )
+
+
+def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
+    """List the cells that the time limit left no room for."""
+    left_out = run.plan.get("left_out")
+    if not left_out:
+        return None
+    return Table(
+        name="left_out",
+        caption=words("left_out.caption"),
+        note=words("left_out.note"),
+        columns=[
+            Column("cell", words("column.cell"), align="left"),
+            Column("predicted_seconds", words("column.predicted_seconds"), decimals=1),
+            Column("reason", words("column.reason"), align="sentence"),
+        ],
+        rows=[
+            [cell["cell"], cell.get("predicted_seconds"), words.retell(cell["reason"])]
+            for cell in left_out
+        ],
+    )

@@ -1,0 +1,173 @@
+"""Costs: how long each cell of a plan will take on this machine, measured before it is run."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, time_fit
+from meninx.study.plan import Cell, LeftOut, Plan
+from meninx.study.tasks import make_classifier
+from meninx.study.workers import run_in_workers
+
+# A simple baseline's fit: too short to be worth measuring.
+SIMPLE_SECONDS = 0.02
+
+# What comes before and after the cells: matrix, statistics, report, starting and ending.
+REST_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the parts of a plan take on this machine.
+
+    Attributes
+    ----------
+    images, folds
+        Of the cohort and the cross-validation.
+    workers
+        How many processes share the work.
+    times
+        Name of each cell that is fitted, to the times of the parts of its fit.
+    classifiers
+        Name of each such cell, to a classifier of it.
+    """
+
+    images: int
+    folds: int
+    workers: int
+    times: Mapping[str, FitTimes]
+    classifiers: Mapping[str, FineTunedClassifier]
+
+    @classmethod
+    def measure(cls, plan: Plan, images: int, classes: int, workers: int | None) -> "Costs":
+        """Measure a plan's parts, on as many processes at a time as will run it.
+
+        Parameters
+        ----------
+        plan
+            Its cells; each is timed on made-up activations.
+        images, classes
+            How many the cohort has.
+        workers
+            As in :func:`run_in_workers`.
+        """
+        cells = [cell for cell in plan.cells if cell.is_fitted]
+        classifiers = {cell.name: make_classifier(cell, seed=0) for cell in cells}
+        work = [(classifier, classes) for classifier in classifiers.values()]
+        times = dict(zip(classifiers, run_in_workers(time_fit, work, workers), strict=True))
+        return cls(images, plan.folds, workers or os.cpu_count() or 1, times, classifiers)
+
+    def predict_cell(self, cell: Cell) -> float:
+        """Predict the seconds of one repeat of a cell, all folds together, on one worker.
+
+        An ensemble is not trained: its members are.
+        """
+        if cell.members:
+            return 0.0
+        if not cell.is_fitted:
+            return SIMPLE_SECONDS * self.folds
+        trained = round(self.images * (self.folds - 1) / self.folds)
+        fits = self.folds * self._predict_fit(cell, trained)
+        return fits + self.images * self.times[cell.name].prediction
+
+    def predict_activations(self, cells: Sequence[Cell]) -> float:
+        """Predict the seconds of all cells' activations, each computed once, on one worker."""
+        deepest: dict[str, float] = {}
+        for cell in cells:
+            if cell.is_fitted:
+                own = self.times[cell.name].activations
+                deepest[cell.backbone] = max(own, deepest.get(cell.backbone, 0.0))
+        return self.images * sum(deepest.values())
+
+    def predict_study(self, cells: Sequence[Cell]) -> float:
+        """Predict the seconds of a whole study of some cells.
+
+        After the cells comes the model itself: the costliest cell (all members of an ensemble)
+        is fitted on all images, and two more times for its heatmaps.
+        """
+        fitting = sum(cell.repeats * self.predict_cell(cell) for cell in cells)
+        candidates = [self._predict_model(cell) for cell in cells if cell.backbone]
+        shared = self.predict_activations(cells) + fitting + 3 * max(candidates, default=0.0)
+        return REST_SECONDS + shared / self.workers
+
+    def _predict_model(self, cell: Cell) -> float:
+        return sum(self._predict_fit(one, self.images) for one in cell.members or (cell,))
+
+    def _predict_fit(self, cell: Cell, images: int) -> float:
+        times, classifier = self.times[cell.name], self.classifiers[cell.name]
+        if cell.strategy == Strategy.FROZEN:
+            return times.start + times.training * images
+        return times.start + times.training * classifier.count_looks(images)
+
+
+def price(plan: Plan, costs: Costs) -> Plan:
+    """Write into a plan what each cell will take, all its repeats together."""
+    return replace(plan, cells=tuple(_price_cell(cell, costs) for cell in plan.cells))
+
+
+def fit_into(plan: Plan, costs: Costs, seconds: float) -> Plan:
+    """Keep the most informative cells of a plan that fit into a time limit.
+
+    Parameters
+    ----------
+    plan
+        Its cells.
+    costs
+        Of the plan, on this machine.
+    seconds
+        For the whole study. The simple baselines and one candidate are kept however short it is.
+
+    Returns
+    -------
+    Plan
+        First one repeat of each cell, in the order of what it tells: the frozen base of the
+        first backbone, what is advised for it, the other backbones, their ensemble, the
+        neighbour, from scratch. Then as many repeats of all as there is time for.
+    """
+    kept: list[Cell] = []
+    for cell in sorted(plan.cells, key=_rank):
+        once = replace(cell, repeats=1)
+        is_needed = not cell.backbone or not any(one.backbone for one in kept)
+        is_whole = all(member.name in {one.name for one in kept} for member in cell.members)
+        if is_needed or (is_whole and costs.predict_study([*kept, once]) <= seconds):
+            kept.append(once)
+    planned = {cell.name: cell.repeats for cell in plan.cells}
+    for repeats in range(2, max(planned.values()) + 1):
+        more = [replace(cell, repeats=min(repeats, planned[cell.name])) for cell in kept]
+        if costs.predict_study(more) > seconds:
+            break
+        kept = more
+    names = {cell.name: cell.repeats for cell in kept}
+    cells = tuple(
+        replace(cell, repeats=names[cell.name]) for cell in plan.cells if cell.name in names
+    )
+    left_out = tuple(
+        LeftOut(cell.name, f"It does not fit into {seconds:.0f} s.", _predict(cell, costs))
+        for cell in plan.cells
+        if cell.name not in names
+    )
+    return replace(plan, cells=cells, left_out=left_out)
+
+
+def _rank(cell: Cell) -> int:
+    """Say how early a cell is wanted, lowest first; equals stay in the plan's order."""
+    order = (
+        not cell.backbone,
+        cell.is_first and cell.strategy == Strategy.FROZEN,
+        cell.is_first and cell.is_advised,
+        cell.strategy == Strategy.FROZEN or cell.is_advised,
+        bool(cell.members),
+        cell.strategy != Strategy.SCRATCH,
+    )
+    return order.index(True) if True in order else len(order)
+
+
+def _price_cell(cell: Cell, costs: Costs) -> Cell:
+    return replace(cell, predicted_seconds=_predict(cell, costs))
+
+
+def _predict(cell: Cell, costs: Costs) -> float:
+    """Predict all repeats of a cell, its members' where it is an ensemble; as in scores.csv."""
+    if cell.members:
+        return sum(_predict(replace(one, repeats=cell.repeats), costs) for one in cell.members)
+    return round(cell.repeats * costs.predict_cell(cell), 2)

@@ -1,0 +1,62 @@
+"""Workers: processes that a study hands its independent pieces of work to."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+Result = TypeVar("Result")
+
+# A forked worker has all that is imported and loaded already, and shares the memory of it;
+# where the system cannot fork a process with threads safely, a new one is started.
+START = "fork" if sys.platform == "linux" else "spawn"
+
+
+def run_in_workers(
+    function: Callable[..., Result], work: Sequence[tuple[object, ...]], workers: int | None
+) -> Iterator[Result]:
+    """Call a function on worker processes, each call on one thread.
+
+    Parameters
+    ----------
+    function
+        What to call.
+    work
+        The arguments of each call.
+    workers
+        How many processes; by default one a processor core.
+
+    Yields
+    ------
+    object
+        The results, in the order of the work.
+    """
+    count = min(workers or os.cpu_count() or 1, len(work))
+    if count <= 1:
+        yield from (_call(function, arguments) for arguments in work)
+        return
+    with ProcessPoolExecutor(count, multiprocessing.get_context(START)) as pool:
+        yield from pool.map(_call, [function] * len(work), work)
+
+
+def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+    with one_thread():
+        return function(*arguments)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: sums are then added in one order, and workers do not fight."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,271 @@
+"""What docs/benchmarks.md rests on: fair draws, paired figures, and a page that says no."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from benchmarks.speed.compete import COMPETITORS
+from benchmarks.speed.draws import COUNTS, draw_images
+from benchmarks.speed.limit import count_macs
+from benchmarks.speed.pairing import compare_paired, fit_line
+from benchmarks.speed.processes import run_watched
+from benchmarks.speed.records import append_record, has_record, read_records
+from benchmarks.speed.run import order_competitors, score
+from benchmarks.speed.scaling import write_images
+from benchmarks.speed.write_document import TITLES, write_document
+from PIL import Image
+from scipy import stats
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Thirty small images a class in each of two folds."""
+    random = np.random.default_rng(0)
+    rows = []
+    for fold in (1, 2):
+        for label in COUNTS:
+            for number in range(30):
+                name = f"{label}-{fold}-{number:02d}.png"
+                Image.fromarray(random.integers(0, 255, (64, 64), dtype=np.uint8)).save(
+                    tmp_path / name
+                )
+                rows.append({"image": name, "label": label, "fold": fold})
+    table = pd.DataFrame(rows)
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    return tmp_path / "manifest.csv"
+
+
+def folds_of(files, manifest):
+    table = pd.read_csv(manifest).set_index("image")["fold"]
+    return set(table[[path.name for path in files.paths]])
+
+
+def test_a_draw_has_the_flagships_class_sizes_and_is_tested_on_other_patients(manifest):
+    draw = draw_images(manifest, 0)
+    labels, counts = np.unique(draw.train.labels, return_counts=True)
+    assert dict(zip(labels, counts, strict=True)) == COUNTS
+    assert folds_of(draw.train, manifest) == {1}
+    assert folds_of(draw.test, manifest) == {2}
+
+
+def test_the_same_number_gives_the_same_draw_and_another_gives_another(manifest):
+    first, again, other = (draw_images(manifest, number) for number in (3, 3, 4))
+    assert first.train.paths == again.train.paths
+    assert (first.folds == again.folds).all()
+    assert first.train.paths != other.train.paths
+    assert first.test.paths == other.test.paths
+
+
+def test_every_image_is_predicted_once_and_never_by_who_saw_it(manifest):
+    draw = draw_images(manifest, 0)
+    tested = np.concatenate([test for _, test in draw.splits()])
+    assert sorted(tested) == list(range(53))
+    for train, test in draw.splits():
+        assert not set(train) & set(test)
+        assert set(draw.train.labels[test]) == set(COUNTS)
+
+
+def test_copies_keep_order_and_class(manifest, tmp_path):
+    draw = draw_images(manifest, 0)
+    copies = draw.train.copy_to(tmp_path / "copies")
+    assert [path.name for path in copies.paths] == [path.name for path in draw.train.paths]
+    assert [path.parent.name for path in copies.paths] == list(draw.train.labels)
+    assert draw.train.targets.tolist() == sorted(draw.train.targets.tolist())
+
+
+def test_a_cohort_has_the_rows_of_its_draw_in_the_same_order(manifest, tmp_path):
+    from benchmarks.speed.meninx_cells import open_cohort
+
+    copies = draw_images(manifest, 0).train.copy_to(tmp_path / "copies")
+    cohort = open_cohort(copies)
+    assert (cohort.labels == copies.targets).all()
+
+
+def test_each_competitor_is_first_in_some_draw():
+    orders = [order_competitors(draw) for draw in range(len(COMPETITORS))]
+    assert {order[0] for order in orders} == set(COMPETITORS)
+    assert all(set(order) == set(COMPETITORS) for order in orders)
+
+
+def test_a_score_does_not_mind_single_precision():
+    probabilities = np.float32([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
+    scores = score(np.array([0, 1, 1]), probabilities)
+    assert scores["balanced_accuracy"] == pytest.approx(0.75)
+    assert scores["log_loss"] == pytest.approx(-np.log([0.7, 0.8, 0.3]).mean(), rel=1e-6)
+
+
+def test_records_are_found_again(tmp_path):
+    file = tmp_path / "records.jsonl"
+    append_record(file, {"kind": "draw", "draw": 0, "competitor": "fastai"})
+    append_record(file, {"kind": "draw", "draw": 1, "competitor": "fastai"})
+    assert [record["draw"] for record in read_records(file)] == [0, 1]
+    assert has_record(file, kind="draw", draw=1)
+    assert not has_record(file, kind="draw", draw=2)
+
+
+def test_a_paired_interval_is_that_of_the_t_test():
+    random = np.random.default_rng(0)
+    first, second = random.normal(0.9, 0.1, 6), random.normal(0.6, 0.1, 6)
+    ours = compare_paired(first, second)
+    theirs = stats.ttest_rel(first, second).confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+    assert ours.sign == 1
+    assert compare_paired(second, first).sign == -1
+    assert compare_paired([1, 2, 3], [2, 2, 2]).sign == 0
+
+
+def test_one_draw_says_nothing():
+    assert compare_paired([0.9], [0.1]).sign == 0
+
+
+def test_growth_is_told_from_a_straight_line():
+    images = np.array([53, 300, 1000, 3000])
+    straight = fit_line(images, 4 + 0.02 * images)
+    assert (straight.fixed, straight.each) == pytest.approx((4, 0.02))
+    assert straight.largest_deviation < 1e-9
+    square = fit_line(images, 1e-4 * images**2.0)
+    assert square.exponent == pytest.approx(2)
+    assert square.largest_deviation > 0.5
+
+
+def test_memory_of_descendants_counts():
+    child = "import time; held = bytearray(80_000_000); time.sleep(1)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    watched = run_watched([sys.executable, "-c", parent], {})
+    assert 80e6 < watched.peak_bytes < 160e6
+    assert watched.seconds > 1
+
+
+def test_a_competitor_that_fails_is_not_passed_over():
+    with pytest.raises(SystemExit, match="no such thing"):
+        run_watched([sys.executable, "-c", "raise SystemExit('no such thing')"], {})
+
+
+def test_depthwise_work_is_counted_as_such_backwards_too():
+    layer = torch.nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+    inputs = torch.randn(2, 8, 5, 5, requires_grad=True)
+    once = 2 * 8 * 5 * 5 * 9
+    assert count_macs(lambda: layer(inputs)) == once
+    assert count_macs(lambda: layer(inputs).sum().backward()) == 3 * once
+    assert count_macs(lambda: layer(inputs.detach()).sum().backward()) == 2 * once
+
+
+def test_more_images_than_there_are_are_all_different(manifest, tmp_path):
+    write_images(manifest, 400, tmp_path / "many")
+    contents = {path.read_bytes() for path in (tmp_path / "many").rglob("*.jpg")}
+    assert len(contents) == 400
+
+
+SECONDS = dict(zip(TITLES, [126, 123, 277, 5, 5, 6, 150, 200], strict=True))
+
+
+def make_record(draw, name, **changes):
+    return {
+        "kind": "draw",
+        "draw": draw,
+        "competitor": name,
+        "is_trial": False,
+        "date": "2026-01-01T00:00+00:00",
+        "commit": "abc",
+        "load": 0.1,
+        "machine": {
+            "processor": "abacus",
+            "cores": 2,
+            "gibibytes": 8,
+            "capabilities": ["avx512_bf16"],
+            "system": "Linux",
+            "versions": {"torch": "2"},
+        },
+        "seconds": SECONDS[name] + draw,
+        "phases": {"last_stage": 60.0},
+        "facts": {"chosen": "lite0-partial-stage4"},
+        "peak_bytes": 1.2e9,
+        "balanced_accuracy": 0.8 + 0.01 * draw + 0.05 * (name == "meninx_study"),
+        "log_loss": 0.5 - 0.1 * (name == "meninx_study"),
+        "out_of_fold_balanced_accuracy": 0.8,
+        "tested": 400,
+    } | changes
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the page from records and give its text."""
+
+    def write_page(records):
+        from pathlib import Path
+
+        file, page = tmp_path / "records.jsonl", tmp_path / "page.md"
+        file.write_text("".join(json.dumps(record) + "\n" for record in records))
+        write_document(file, Path(__file__).parents[1] / "benchmarks", page)
+        return page.read_text()
+
+    return write_page
+
+
+@pytest.fixture
+def records():
+    return [make_record(draw, name) for draw in range(3) for name in TITLES]
+
+
+def line_with(page, text):
+    return next(line for line in page.splitlines() if text in line)
+
+
+def test_the_page_tells_ratios_within_draws(write, records):
+    line = line_with(write(records), "frozen cell faster than (a)")
+    assert "21.2 (18.3 to 25.2) ×" in line
+    assert "yes; in 2 of 3 draws" in line
+
+
+def test_the_page_says_that_a_promise_is_not_held(write, records):
+    slow = [
+        record | {"seconds": 300.0} if record["competitor"] == "meninx_study" else record
+        for record in records
+    ]
+    assert "| yes" in line_with(write(records), "whole study")
+    assert "**no**; in 0 of 3" in line_with(write(slow), "whole study")
+
+
+def test_the_page_says_whom_the_study_does_not_beat(write, records):
+    better = [
+        record | {"balanced_accuracy": 0.99} if record["competitor"] == "fastai" else record
+        for record in records
+    ]
+    row = next(line for line in write(better).splitlines() if line.startswith("| (a) fastai | -"))
+    assert "accuracy **worse** on average (3 of 3 draws)" in row
+    assert "log loss better on average" in row
+
+
+def test_a_draw_that_is_not_complete_does_not_count(write, records):
+    assert "## 2 draws" in write(records[:-1])
+
+
+def test_trials_and_figures_of_two_machines_are_refused(write, records):
+    with pytest.raises(SystemExit, match="no draw was measured"):
+        write([record | {"is_trial": True} for record in records])
+    other = records[0] | {"machine": {**records[0]["machine"], "processor": "slide rule"}}
+    with pytest.raises(SystemExit, match="several machines"):
+        write([other, *records[1:]])
+
+
+def test_scaling_and_limit_are_shown(write, records):
+    about = records[0]
+    scale = [
+        about
+        | {"kind": "scale", "cell": "frozen", "images": images, "seconds": 3 + images / 50}
+        | {"peak_bytes": 1e6 * (800 + images)}
+        for images in (53, 300, 1000, 3000)
+    ]
+    limit = about | {
+        "kind": "limit",
+        "best": {"float32": {"matrix product": 50e9}, "bfloat16": {"convolution 3×3": 100e9}},
+        "engine": {"stage4": {"macs_per_second": 25e9}},
+    }
+    page = write([*records, *scale, limit])
+    assert "| frozen | 3,000 | 63.0 | 0.021 | 3.80 |" in page
+    assert "**no**" in line_with(page, "peak memory at 3,000 images")
+    assert "3.0 s + 20 ms an image" in page
+    assert "| engine, training from stage4 | 25.0 | 25 % | 50 % |" in page

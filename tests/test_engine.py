@@ -1,0 +1,255 @@
+"""The engine under fine-tuning: faster arithmetic that gives the same answers."""
+
+import copy
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from meninx.backbones import Backbone
+from meninx.finetune import (
+    ActivationStore,
+    FineTunedClassifier,
+    arithmetic,
+    choose_precision,
+    count_partly_trained,
+    load_backbone,
+    make_views,
+    time_fit,
+)
+from meninx.finetune.depthwise import FrozenDepthwise, fold_for_training, freeze_depthwise
+from meninx.finetune.folding import FoldedNetwork
+from tests.conftest import draw_disc
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def discs():
+    random = np.random.default_rng(5)
+    labels = np.arange(9) % 3
+    return np.stack([draw_disc(random, label) for label in labels]), labels
+
+
+def _shake_statistics(network, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            module.weight.data.uniform_(0.5, 2, generator=generator)
+    return network
+
+
+# Folding
+
+
+@pytest.mark.parametrize("name", [LITE0, "resnet18", "mobilenetv2_100", "densenet121"])
+def test_a_folded_network_computes_the_same_with_fewer_layers(name):
+    network = _shake_statistics(Backbone.untrained(name).network)
+    images = torch.rand(2, 3, 64, 64)
+    folded = FoldedNetwork.fold(network, images)
+    with torch.inference_mode():
+        found, expected = folded.network(images), network(images)
+    assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
+    assert folded.pairs
+
+
+@pytest.mark.parametrize("name", [LITE0, "resnet18", "densenet121"])
+def test_trained_weights_find_back_into_the_network_as_it_was_built(name):
+    backbone = Backbone.untrained(name)
+    suffix = _shake_statistics(backbone.suffix("stage3")).eval()
+    with torch.inference_mode():
+        inputs = backbone.prefix("stage3")(torch.rand(2, 3, 64, 64)).clone()
+    folded = FoldedNetwork.fold(suffix, inputs)
+    with torch.no_grad():
+        for parameter in folded.network.parameters():
+            parameter.mul_(1.05)
+    names = list(suffix.state_dict())
+    folded.write_back(suffix)
+    with torch.inference_mode():
+        assert torch.allclose(suffix(inputs), folded.network(inputs), rtol=1e-3, atol=1e-4)
+    assert list(suffix.state_dict()) == names
+
+
+class _TwoWays(nn.Module):
+    """A convolution whose output also goes past its BatchNorm layer: it must not be folded."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        seen = self.convolution(x)
+        return seen + self.norm(seen)
+
+
+def test_a_convolution_that_feeds_two_layers_is_left_alone():
+    network = _shake_statistics(_TwoWays()).eval()
+    images = torch.rand(2, 3, 8, 8)
+    folded = FoldedNetwork.fold(network, images)
+    with torch.inference_mode():
+        assert folded.pairs == ()
+        assert torch.equal(folded.network(images), network(images))
+
+
+# Depthwise convolutions
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 0), (3, 2, 0)]
+)
+def test_a_frozen_depthwise_convolution_passes_the_true_gradient(
+    kernel, stride, padding, monkeypatch
+):
+    monkeypatch.setattr("meninx.finetune.depthwise.find_fast_dtype", lambda: torch.float32)
+    convolution = nn.Conv2d(6, 6, kernel, stride, padding, groups=6)
+    images = torch.randn(2, 6, 11, 10, requires_grad=True)
+    frozen = FrozenDepthwise(convolution)
+    weights = torch.randn_like(convolution(images))
+    (expected,) = torch.autograd.grad((convolution(images) * weights).sum(), images)
+    (found,) = torch.autograd.grad((frozen(images) * weights).sum(), images)
+    assert torch.allclose(frozen(images), convolution(images), atol=1e-5)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_depthwise_convolutions_are_all_that_is_frozen():
+    suffix = Backbone.untrained(LITE0).suffix("stage6")
+    before = sum(p.numel() for p in suffix.parameters())
+    depthwise = sum(
+        p.numel()
+        for module in suffix.modules()
+        if isinstance(module, nn.Conv2d) and module.groups > 1
+        for p in module.parameters()
+    )
+    freeze_depthwise(suffix)
+    trained = sum(p.numel() for p in suffix.parameters() if p.requires_grad)
+    assert trained == before - depthwise > 0
+
+
+def test_what_partial_training_adjusts_is_counted_without_what_it_keeps():
+    backbone = load_backbone(LITE0)
+    whole = sum(p.numel() for p in backbone.suffix("stage7").parameters())
+    assert 0.9 * whole < count_partly_trained(backbone, "stage7") < whole
+
+
+def test_partial_training_leaves_depthwise_convolutions_as_pretrained(discs):
+    classifier = FineTunedClassifier(
+        strategy="partial", cut="stage7", views=2, image_size=64, epochs=1
+    )
+    network = classifier.fit(*discs).network_
+    pretrained = load_backbone(LITE0).suffix("stage7")
+    example = torch.rand(1, 192, 2, 2)
+    folded = fold_for_training(pretrained, example).network.state_dict()
+    name = next(key for key in folded if key.endswith("conv_dw.weight"))
+    assert torch.allclose(network.state_dict()[name], folded[name], atol=1e-6)
+    moved = name.replace("conv_dw", "conv_pw")
+    assert not torch.allclose(network.state_dict()[moved], folded[moved], atol=1e-5)
+
+
+# Precision
+
+
+def test_bfloat16_is_used_only_where_probabilities_hardly_move(discs, monkeypatch):
+    monkeypatch.setattr(arithmetic, "find_fast_dtype", lambda: torch.bfloat16)
+    backbone, views = load_backbone(LITE0).resized(64), make_views(2)
+    monkeypatch.setattr(arithmetic, "LARGEST_MOVE", 1.1)
+    assert choose_precision(backbone, *discs, views) == "bfloat16-from-stem"
+    monkeypatch.setattr(arithmetic, "LARGEST_MOVE", 0.0)
+    assert choose_precision(backbone, *discs, views) == "float32"
+
+
+def test_a_processor_without_bfloat16_uses_float32(discs, monkeypatch):
+    monkeypatch.setattr(arithmetic, "find_fast_dtype", lambda: torch.float32)
+    backbone = load_backbone(LITE0).resized(64)
+    assert choose_precision(backbone, *discs, make_views(2)) == "float32"
+
+
+def test_the_chosen_precision_moves_no_probability_by_more_than_a_hundredth(discs):
+    images, labels = discs
+    backbone, views = load_backbone(LITE0).resized(64), make_views(4)
+    precision = choose_precision(backbone, images, labels, views)
+    settings = {"views": 4, "image_size": 64}
+    exact = FineTunedClassifier(**settings).fit(images, labels)
+    fast = FineTunedClassifier(**settings, precision=precision).fit(images, labels)
+    difference = exact.predict_proba(images) - fast.predict_proba(images)
+    assert np.abs(difference).max() < 0.02  # two heads, each within 0.01 of the same one
+
+
+# The store
+
+
+def test_a_deeper_cut_goes_on_from_a_shallower_one_and_gives_the_same(discs, tmp_path, monkeypatch):
+    backbone, views = load_backbone(LITE0).resized(64), make_views(2)
+    direct = ActivationStore(tmp_path / "a").get(backbone, "stage7", discs[0][:1], views)
+    store = ActivationStore(tmp_path / "b")
+    store.fill(backbone, ("stage3",), discs[0][:1], views)
+    monkeypatch.setattr("meninx.finetune.activations.look", lambda *_: pytest.fail("began anew"))
+    resumed = store.get(backbone, "stage7", discs[0][:1], views)
+    assert torch.equal(resumed.batch([0], [1]), direct.batch([0], [1]))
+
+
+def test_an_altered_file_is_computed_again(discs, tmp_path, monkeypatch):
+    backbone, views = load_backbone(LITE0).resized(64), make_views(2)
+    store = ActivationStore(tmp_path)
+    expected = store.get(backbone, "stage7", discs[0][:1], views).batch([0], [0]).clone()
+    (file,) = tmp_path.rglob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 0x40
+    file.write_bytes(content)
+    monkeypatch.setattr("meninx.finetune.activations._checked", set())
+    found = store.get(backbone, "stage7", discs[0][:1], views).batch([0], [0])
+    assert torch.equal(found, expected)
+
+
+def test_the_files_that_were_not_used_for_longest_go_first(discs, tmp_path, monkeypatch):
+    backbone, views = load_backbone(LITE0).resized(64), make_views(2)
+    store = ActivationStore(tmp_path)
+    for image in discs[0][:3]:
+        store.fill(backbone, ("stage7",), [image], views)
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    for age, file in enumerate(files):
+        os.utime(file, (1e9 - age, 1e9 - age))
+    size = files[0].stat().st_size
+    monkeypatch.setenv("MENINX_CACHE_GIB", str(2.5 * size / 2**30))
+    store.trim()
+    assert sorted(tmp_path.rglob("*.safetensors")) == files[:2]
+
+
+# Timing
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"strategy": "frozen"},
+        {"strategy": "partial", "cut": "stage7"},
+        {"strategy": "full", "image_size": 32},
+    ],
+    ids=lambda settings: settings["strategy"],
+)
+def test_every_kind_of_fit_can_be_timed(settings):
+    times = time_fit(FineTunedClassifier(views=2, **{"image_size": 64, **settings}), classes=3)
+    assert times.training > 0
+    assert (times.activations > 0) == (settings["strategy"] != "full")
+
+
+def test_the_looks_that_are_counted_are_those_that_are_taken(discs, monkeypatch):
+    taken = []
+    cross_entropy = functional.cross_entropy
+    monkeypatch.setattr(
+        functional,
+        "cross_entropy",
+        lambda logits, *rest, **named: (
+            taken.append(len(logits)),
+            cross_entropy(logits, *rest, **named),
+        )[1],
+    )
+    classifier = FineTunedClassifier(
+        strategy="partial", cut="stage7", views=2, image_size=64, epochs=2
+    )
+    copy.deepcopy(classifier).fit(*discs)
+    assert sum(taken) == classifier.count_looks(len(discs[0]))

@@ -1,0 +1,196 @@
+"""The statistics hold what they say, in simulated studies whose truth is known.
+
+``python -m benchmarks.intervals`` measures the same with more studies, for docs/statistics.md.
+"""
+
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from meninx.evaluate import (
+    Aggregation,
+    compare_with_each,
+    evaluate,
+    fit_learning_curve,
+    judge_chance,
+    judge_trust,
+    measure_predictive_values,
+    select_best,
+)
+from meninx.evaluate.learning_curve import PowerLaw
+from meninx.study.plan import Cell, Role
+from meninx.study.verdict import CellResult, Verdict
+from tests.simulated_studies import (
+    find_truth,
+    shuffle_labels,
+    simulate_cell,
+    simulate_cells,
+    simulate_learning,
+)
+
+THOUSANDFOLD_SURE = 3.3  # standard deviations
+
+
+def holds(estimate, truth):
+    return estimate.low <= truth <= estimate.high
+
+
+def test_with_shuffled_labels_the_best_of_thirty_looks_good_and_the_headline_does_not():
+    naive, headline = [], []
+    for study in range(10):
+        random = np.random.default_rng(study)
+        cells = shuffle_labels(random, simulate_cells(random, [1.0] * 30))
+        named = {str(number): cell for number, cell in enumerate(cells)}
+        selection = select_best(named, study)
+        naive.append(selection.naive.value)
+        headline.append(selection.headline)
+    assert np.mean(naive) > 1 / 3 + 0.06
+    assert np.mean([score.value for score in headline]) == pytest.approx(1 / 3, abs=0.04)
+    assert all(holds(score, 1 / 3) for score in headline)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings", [{}, {"repeats": 5}, {"images_per_patient": 4}], ids=["single", "repeats", "images"]
+)
+@pytest.mark.parametrize("skill", [0.0, 1.0, 2.0, 2.6])
+def test_intervals_cover_as_often_as_they_say(settings, skill):
+    """Nominal 95 % is 92 to 98 %, give or take what 500 studies leave open."""
+    random = np.random.default_rng(0)
+    truth, by_class = find_truth(skill)
+    held = {name: 0 for name in ("balanced_accuracy", "macro_f1", "log_loss", "brier", "class")}
+    studies = 500
+    for study in range(studies):
+        scores = evaluate(simulate_cell(random, skill, **settings), study)
+        for name in held:
+            if name != "class":
+                held[name] += holds(scores.overall[name], truth[name])
+        held["class"] += holds(scores.by_class["a"]["sensitivity"], by_class["sensitivity"][0])
+    for name, count in held.items():
+        noise = 2 * np.sqrt(0.95 * 0.05 / studies)
+        assert 0.92 - noise <= count / studies <= 0.98 + noise, (name, count / studies)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skill", [0.0, 2.0])
+def test_tests_find_nothing_in_five_of_a_hundred_studies_at_most(skill):
+    random = np.random.default_rng(0)
+    alone, any_found, chance = [], [], []
+    studies = 200
+    for study in range(studies):
+        cells = simulate_cells(random, [skill] * 5)
+        others = {str(number): cell for number, cell in enumerate(cells[1:])}
+        compared = list(compare_with_each(cells[0], others, study).values())
+        alone.append(compared[0].p_value < 0.05)
+        any_found.append(min(comparison.p_adjusted for comparison in compared) < 0.05)
+        named = {str(number): cell for number, cell in enumerate(shuffle_labels(random, cells))}
+        chance.append(judge_chance(named, study).p_value < 0.05)
+    limit = 0.05 + THOUSANDFOLD_SURE * np.sqrt(0.05 * 0.95 / studies)
+    assert max(np.mean(alone), np.mean(any_found), np.mean(chance)) <= limit
+    assert np.mean(chance) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"repeats": 5}, {"images_per_patient": 4}])
+def test_prediction_sets_and_predictive_values_hold_what_they_say(settings):
+    random = np.random.default_rng(0)
+    _, by_class = find_truth(2.0)
+    ill, healthy = 0.02 * by_class["sensitivity"][0], 0.98 * (1 - by_class["specificity"][0])
+    coverage, worth = [], []
+    for study in range(150):
+        cell = simulate_cell(random, 2.0, **settings)
+        sets = judge_trust(cell, study).sets
+        coverage.append([one.coverage.value for one in sets.by_class.values()])
+        found = measure_predictive_values(cell, {"a": 0.02, "b": 0.49, "c": 0.49}, study)["a"]
+        worth.append(holds(found.ppv, ill / (ill + healthy)))
+    by_class_covered = np.mean(coverage, axis=0)
+    assert by_class_covered.min() > 0.88
+    assert by_class_covered.max() < 0.97
+    assert 0.9 < np.mean(worth) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", [PowerLaw(0.05, 1.2, 0.5), PowerLaw(0.02, 2.0, 0.7)])
+def test_forecasts_hold_the_score_of_the_larger_study(law):
+    random = np.random.default_rng(0)
+    held, wrong = [], []
+    for study in range(100):
+        curve = fit_learning_curve(simulate_learning(random, law, (10, 17, 25, 34, 42)), study)
+        truths = [law.score(42 * forecast.factor) for forecast in curve.forecast]
+        found = [forecast.balanced_accuracy for forecast in curve.forecast]
+        held.append([holds(one, truth) for one, truth in zip(found, truths, strict=True)])
+        wrong.append([one.value - truth for one, truth in zip(found, truths, strict=True)])
+    assert np.mean(held, axis=0).min() >= 0.88
+    assert np.abs(np.mean(wrong, axis=0)).max() < 0.04
+
+
+# The verdict
+
+
+def make_results(skills, **settings):
+    cells = simulate_cells(np.random.default_rng(0), skills, **settings)
+    return {
+        f"cell{number}": CellResult(
+            Cell(
+                name=f"cell{number}",
+                backbone="net",
+                strategy="frozen",
+                cut=None,
+                role=Role.CANDIDATE if number else Role.BASELINE,
+                repeats=1,
+                trained_parameters=1,
+                reason="",
+                is_advised=number == 1,
+            ),
+            cell,
+            1.0,
+        )
+        for number, cell in enumerate(cells)
+    }
+
+
+MATRIX = SimpleNamespace(backbones=[SimpleNamespace(name="net")])
+
+
+def test_the_verdict_holds_every_statistic_as_numbers():
+    verdict = Verdict.reach(make_results([0.0, 1.5, 2.0]), seed=0)
+    content = verdict.as_dict(MATRIX)
+    json.dumps(content, allow_nan=False)
+    assert {"brier", "calibration_error"} < set(content["cells"]["cell0"]["scores"])
+    assert content["chance"]["p_value"] < 0.01
+    assert content["prediction_sets"]["is_class_conditional"]
+    assert content["calibration"]["error_if_perfect_before"] > 0
+    assert all(row["p_value"] <= row["p_adjusted"] for row in content["comparisons"])
+    assert content["advice"]["cell"] == "cell1"
+    values = content["chosen"]["classes"]["a"]["predictive_values"]
+    assert values["is_cohort_prevalence"]
+    assert not {"patient_level", "learning_curve", "nested"} & set(content)
+
+
+def test_the_verdict_speaks_of_patients_where_they_have_several_images():
+    results = make_results([0.0, 2.0], images_per_patient=3)
+    verdict = Verdict.reach(results, 0, {"a": 0.1, "b": 0.5, "c": 0.4}, Aggregation.MAX)
+    content = verdict.as_dict(MATRIX)["patient_level"]
+    assert (content["aggregation"], content["patients"]) == ("max", 53)
+    assert content["classes"]["a"]["predictive_values"]["prevalence"] == pytest.approx(0.1)
+    assert "images" not in content["classes"]["a"]
+    assert np.sum(content["confusion"]) == pytest.approx(53)
+
+
+def test_a_class_that_is_never_given_is_null_in_the_verdict():
+    results = make_results([0.0, 2.0])
+    for result in results.values():
+        result.predictions.probabilities[:, :, 2] *= 1e-9
+    content = Verdict.reach(results, 0).as_dict(MATRIX)
+    json.dumps(content, allow_nan=False)
+    assert content["chosen"]["classes"]["c"]["predictive_values"]["ppv"]["value"] is None
+
+
+def test_all_statistics_of_a_usual_study_take_few_seconds():
+    results = make_results(np.linspace(1, 2, 10), repeats=5)
+    started = time.process_time()
+    Verdict.reach(results, 0).as_dict(MATRIX)
+    assert time.process_time() - started < 5
