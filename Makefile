@@ -1,6 +1,7 @@
 # make study                      the whole job on a synthetic cohort of 53 patients
 # make study DATA=dir OUT=run     on your images: one sub-folder a class
 # make test                       style, types and tests; make test-all also the slow ones
+# make bench                      against fastai, PyTorch and others; needs ../shared/data, hours
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ DATA ?= phantom
 OUT ?= run
 READY := $(VENV)/.ready
 
-.PHONY: study test test-all clean
+.PHONY: study test test-all bench clean
 
 study: $(READY) $(if $(filter phantom,$(DATA)),phantom/manifest.csv)
 	$(VENV)/bin/meninx study $(DATA) -o $(OUT)
@@ -21,6 +22,14 @@ test: $(READY)
 
 test-all: $(READY)
 	$(VENV)/bin/pytest -m ""
+
+# Goes on where it stopped: benchmarks/speed.jsonl keeps what was measured.
+bench: $(READY)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(VENV)/bin/python -m benchmarks.speed run --draws 5
+	$(VENV)/bin/python -m benchmarks.speed scale
+	$(VENV)/bin/python -m benchmarks.speed limit
+	$(VENV)/bin/python -m benchmarks.speed write
 
 phantom/manifest.csv: | $(READY)
 	$(VENV)/bin/meninx phantom phantom --seed 0

@@ -19,15 +19,23 @@ def private_cache(tmp_path_factory):
 
 
 def draw_disc(random, label):
-    """Draw a noisy grey disc; its texture is the class: 0 plain, 1 striped, 2 dotted."""
+    """Draw a noisy grey disc with some dark patches that no other has.
+
+    Its texture is the class: 0 plain, 1 striped, 2 dotted.
+    """
     rows, columns = np.mgrid[:96, :80]
     centre = random.uniform(35, 50, 2)
     disc = np.hypot(rows - centre[0], columns - centre[1]) < random.uniform(22, 30)
+    size = random.uniform(4, 7)
     texture = [
         np.ones(disc.shape),
         0.5 + 0.5 * np.sign(np.sin(rows * random.uniform(0.9, 1.2))),
-        0.3 + 0.7 * ((rows // 5 + columns // 5) % 3 == 0),
+        0.3 + 0.7 * ((rows // size + columns // size) % 3 == 0),
     ][label]
+    for _ in range(7):
+        patch = centre + random.uniform(-20, 20, 2)
+        distance = np.hypot(rows - patch[0], columns - patch[1])
+        texture = texture * (1 - 0.7 * np.exp(-((distance / random.uniform(4, 9)) ** 2)))
     image = disc * texture * random.uniform(0.5, 0.9) + random.normal(0, 0.06, disc.shape)
     return np.clip(image, 0, 1).astype(np.float32)
 

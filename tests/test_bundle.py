@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from scipy.special import softmax
 
 from meninx.backbones import Backbone
 from meninx.bundle import Bundle
@@ -19,7 +20,7 @@ from meninx.bundle.card import read_card
 from meninx.cohort import as_head
 from meninx.errors import BundleError
 from meninx.evaluate import Calibration, NoveltyDetector
-from meninx.finetune import FineTunedClassifier
+from meninx.finetune import Ensemble, FineTunedClassifier
 from tests.conftest import draw_disc
 from tests.test_framing import draw_head, white_frame
 
@@ -57,6 +58,31 @@ def copied(folder, tmp_path):
     return tmp_path / "bundle"
 
 
+@pytest.fixture(scope="module")
+def ensemble(discs):
+    members = [
+        FineTunedClassifier(name, views=views, image_size=size, regularisation=0.01)
+        for name, views, size in (
+            ("tf_efficientnet_lite0", 2, 64),
+            ("tf_efficientnet_lite1", 3, 72),
+        )
+    ]
+    return Ensemble(members).fit(np.stack(discs), np.arange(12) % 2)
+
+
+@pytest.fixture(scope="module")
+def joint_folder(ensemble, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint") / "bundle"
+    Bundle.save(folder, ensemble, ("plain", "striped"), Calibration(1.0, 0.3), FACTS)
+    return folder
+
+
+@pytest.fixture
+def joint_copied(joint_folder, tmp_path):
+    shutil.copytree(joint_folder, tmp_path / "joint")
+    return tmp_path / "joint"
+
+
 def test_it_predicts_what_the_classifier_predicts(folder, classifier, discs):
     predictions = Bundle.open(folder).predict(discs)
     found = [list(prediction.probabilities.values()) for prediction in predictions]
@@ -88,7 +114,8 @@ def test_a_heatmap_has_the_shape_of_its_image(folder, discs):
 def test_it_says_what_it_is_and_that_it_is_no_medical_device(folder):
     card = json.loads((folder / "bundle.json").read_text())
     assert "not a medical device" in card["notice"]
-    assert card["pretrained"]["kind"] == "packaged" and len(card["pretrained"]["sha256"]) == 64
+    (member,) = card["members"]
+    assert member["pretrained"]["kind"] == "packaged" and len(member["pretrained"]["sha256"]) == 64
     assert card["synthetic"] is True and card["scores"]["balanced_accuracy"] == 0.8
 
 
@@ -157,12 +184,92 @@ def test_an_altered_detector_is_refused(fault, copied):
         Bundle.open(copied)
 
 
+def get_probabilities(predictions):
+    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(joint_folder, ensemble, discs):
+    bundle = Bundle.open(joint_folder)
+    expected = ensemble.predict_proba(np.stack(discs))
+    np.testing.assert_allclose(get_probabilities(bundle.predict(discs)), expected, atol=1e-5)
+    assert [member.backbone.input_size for member in bundle.members] == [64, 72]
+    # Neither of the members alone, nor the mean of their logits, would pass for it.
+    for member in ensemble.members_:
+        assert np.abs(member.predict_proba(np.stack(discs)) - expected).max() > 1e-3
+    logits = sum(member.decision_function(np.stack(discs)) for member in ensemble.members_) / 2
+    assert np.abs(softmax(logits, axis=1) - expected).max() > 1e-4
+
+
+def test_an_ensembles_heatmap_is_the_mean_of_its_members(joint_folder, discs):
+    bundle = Bundle.open(joint_folder)
+    seen, prediction, heatmap = bundle.examine(discs[0])
+    index = bundle.card.classes.index(prediction.most_probable)
+    each = [member.explain(seen, index) for member in bundle.members]
+    assert heatmap.shape == discs[0].shape and 0 <= heatmap.min() <= heatmap.max() <= 1
+    assert np.abs(each[0] - each[1]).max() > 0.1
+    np.testing.assert_allclose(heatmap, (each[0] + each[1]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(heatmap, bundle.explain(discs[0], prediction.most_probable))
+
+
+def swap_weights(tensors):
+    """Give each of two members the weights of the other."""
+    other = {"member1": "member2", "member2": "member1"}
+    return {f"{other[name[:7]]}{name[7:]}": tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("no member", "'members'"),
+        ("nine members", "'members'"),
+        ("a member lost in the card", "not of the networks in its card"),
+        ("a member lost in the weights", "member2 .* cannot be used"),
+        ("weights swapped", "member1 .* do not fit its card"),
+        ("cards swapped", "member1 .* do not fit its card"),
+        ("too many pixels together", "memory"),
+    ],
+)
+def test_an_altered_ensemble_is_refused(fault, said, joint_copied):
+    tensors = load_file(joint_copied / "weights.safetensors")
+    members = read_fields(joint_copied)["members"]
+    if fault == "no member":
+        change_card(joint_copied, members=[])
+    elif fault == "nine members":
+        change_card(joint_copied, members=9 * members[:1])
+    elif fault == "a member lost in the card":
+        change_card(joint_copied, members=members[:1])
+    elif fault == "cards swapped":
+        change_card(joint_copied, members=members[::-1])
+    elif fault == "too many pixels together":
+        for index in range(2):
+            change_member(joint_copied, index, input_size=512, views=40)
+    elif fault == "weights swapped":
+        replace_weights(joint_copied, swap_weights(tensors))
+    else:
+        kept = {name: tensors[name] for name in tensors if name.startswith("member1.")}
+        replace_weights(joint_copied, kept)
+    with pytest.raises(BundleError, match=said):
+        Bundle.open(joint_copied)
+
+
+def test_a_bundle_of_the_first_format_is_refused_with_advice(copied):
+    change_card(copied, format="meninx-bundle-1")
+    with pytest.raises(BundleError, match="run the study again"):
+        Bundle.open(copied)
+
+
 def read_fields(folder):
     return json.loads((folder / "bundle.json").read_text())
 
 
 def change_card(folder, **changes):
     (folder / "bundle.json").write_text(json.dumps({**read_fields(folder), **changes}))
+
+
+def change_member(folder, index, **changes):
+    members = read_fields(folder)["members"]
+    members[index].update(changes)
+    change_card(folder, members=members)
 
 
 def replace_weights(folder, tensors):
@@ -172,7 +279,7 @@ def replace_weights(folder, tensors):
     change_card(folder, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
-HOSTILE = {
+HOSTILE_MEMBERS = {
     "no views": {"views": 0},
     "negative size": {"input_size": -224},
     "huge size": {"input_size": 10**9},
@@ -182,16 +289,22 @@ HOSTILE = {
     "huge layer": {"extra_layers": [65536, 65536]},
     "negative layer": {"extra_layers": [-1]},
     "layers as text": {"extra_layers": "77"},
-    "one class": {"classes": ["plain"]},
-    "classes alike": {"classes": ["plain", "plain"]},
-    "classes as text": {"classes": "ab"},
-    "no text in classes": {"classes": ["plain", 3]},
-    "terminal codes": {"classes": ["plain", "\x1b[2J"]},
     "a path for a backbone": {"backbone": "../../etc/passwd"},
     "a hub for a backbone": {"backbone": "hf-hub:someone/something"},
     "a folder for a backbone": {"backbone": "local-dir:/tmp"},
     "a larger backbone": {"backbone": "vgg19"},
     "an unknown backbone": {"backbone": "nosuchnet"},
+    "a field unheard of": {"members": []},
+}
+HOSTILE = {
+    "members as text": {"members": "ab"},
+    "a number for a member": {"members": [3]},
+    "nothing in a member": {"members": [{}]},
+    "one class": {"classes": ["plain"]},
+    "classes alike": {"classes": ["plain", "plain"]},
+    "classes as text": {"classes": "ab"},
+    "no text in classes": {"classes": ["plain", 3]},
+    "terminal codes": {"classes": ["plain", "\x1b[2J"]},
     "no checksum": {"weights_sha256": None},
     "no calibration": {"calibration": {}},
     "temperature zero": {"calibration": {"temperature": 0, "set_threshold": 0.1}},
@@ -207,6 +320,13 @@ HOSTILE = {
 @pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_card_is_refused_before_it_costs_anything(changes, copied):
     change_card(copied, **changes)
+    with pytest.raises(BundleError):
+        Bundle.open(copied)
+
+
+@pytest.mark.parametrize("changes", HOSTILE_MEMBERS.values(), ids=HOSTILE_MEMBERS)
+def test_a_hostile_member_is_refused_as_well(changes, copied):
+    change_member(copied, 0, **changes)
     with pytest.raises(BundleError):
         Bundle.open(copied)
 
@@ -233,11 +353,11 @@ def test_a_folder_in_the_place_of_a_file_is_refused(copied):
 @pytest.mark.parametrize("fault", ["no number", "other names", "other shape"])
 def test_weights_that_the_card_vouches_for_are_looked_at_all_the_same(fault, copied):
     tensors = load_file(copied / "weights.safetensors")
-    name = next(name for name in tensors if name.startswith("head"))
+    name = next(name for name in tensors if name.startswith("member1.head"))
     if fault == "no number":
         tensors[name][...] = float("nan")
     elif fault == "other names":
-        tensors["head.99.weight"] = tensors.pop(name)
+        tensors["member1.head.99.weight"] = tensors.pop(name)
     else:
         tensors[name] = torch.zeros(3, 3)
     replace_weights(copied, tensors)
@@ -245,11 +365,11 @@ def test_weights_that_the_card_vouches_for_are_looked_at_all_the_same(fault, cop
         Bundle.open(copied)
 
 
-def test_no_network_is_built_for_a_card_that_its_weights_cannot_fill(copied, monkeypatch):
+def test_no_network_is_built_for_a_card_that_its_weights_cannot_fill(joint_copied, monkeypatch):
     monkeypatch.setattr(Backbone, "untrained", lambda *_: pytest.fail("a network was built"))
-    change_card(copied, backbone="vgg19")
-    with pytest.raises(BundleError, match="larger network"):
-        Bundle.open(copied)
+    change_member(joint_copied, 1, backbone="vgg19")
+    with pytest.raises(BundleError, match=r"member2 .* larger network"):
+        Bundle.open(joint_copied)
 
 
 JSON = st.recursive(
@@ -260,24 +380,33 @@ JSON = st.recursive(
     max_leaves=8,
 )
 FIELDS = sorted([
-    "format", "notice", "synthetic", "backbone", "strategy", "cut", "extra_layers", "pretrained",
-    "classes", "views", "augmentation", "input_size", "calibration", "cohort", "scores",
+    "format", "notice", "synthetic", "members", "classes", "calibration", "cohort", "scores",
     "versions", "weights_sha256", "novelty",
+])  # fmt: skip
+MEMBER_FIELDS = sorted([
+    "backbone", "strategy", "cut", "extra_layers", "pretrained", "views", "augmentation",
+    "input_size",
 ])  # fmt: skip
 
 
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(changes=st.dictionaries(st.sampled_from([*FIELDS, "other"]), JSON, max_size=4))
-def test_whatever_stands_in_a_card_is_read_or_refused(changes, folder, tmp_path):
-    fields = {**read_fields(folder), **changes}
+@given(
+    changes=st.dictionaries(st.sampled_from([*FIELDS, "other"]), JSON, max_size=3),
+    own=st.dictionaries(st.sampled_from([*MEMBER_FIELDS, "other"]), JSON, max_size=3),
+)
+def test_whatever_stands_in_a_card_is_read_or_refused(changes, own, folder, tmp_path):
+    fields = read_fields(folder)
+    fields["members"][0].update(own)
+    fields.update(changes)
     (tmp_path / "bundle.json").write_text(json.dumps(fields))
     try:
         card = read_card(tmp_path)
     except BundleError:
         return
-    assert 0 < card.views * card.input_size**2 < 2**25 and len(card.classes) >= 2
+    pixels = [member.views * member.input_size**2 for member in card.members]
+    assert min(pixels) > 0 and sum(pixels) < 2**25 and len(card.classes) >= 2
 
 
 @settings(

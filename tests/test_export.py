@@ -11,7 +11,7 @@ import pytest
 from meninx.bundle import Bundle
 from meninx.errors import BundleError
 from meninx.evaluate import Calibration
-from meninx.finetune import FineTunedClassifier
+from meninx.finetune import Ensemble, FineTunedClassifier
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -31,12 +31,13 @@ def draw(side: int, seed: int, height: int = 90, width: int = 70) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def make_bundle(folder: Path, **settings: object) -> Bundle:
+def make_bundle(folder: Path, *members: FineTunedClassifier) -> Bundle:
     labels = [0, 1] * 4
     images = [draw(label, seed) for seed, label in enumerate(labels)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MENINX_CACHE", str(folder / "cache"))
-        classifier = FineTunedClassifier(views=3, **settings).fit(images, labels)
+        fitted = [member.fit(images, labels) for member in members]
+    classifier = Ensemble.of_fitted(fitted) if len(fitted) > 1 else fitted[0]
     facts = {
         "synthetic": True,
         "cohort": {"images": 8, "patients": 8},
@@ -46,13 +47,18 @@ def make_bundle(folder: Path, **settings: object) -> Bundle:
     return Bundle.save(folder / "bundle", classifier, CLASSES, Calibration(2.0, 0.2), facts)
 
 
+def make_tiny(size: int, views: int = 3, seed: int = 0) -> FineTunedClassifier:
+    """Make a classifier around timm's smallest network, which needs no weights."""
+    return FineTunedClassifier(
+        "test_efficientnet", "scratch", views=views, image_size=size, epochs=2, random_state=seed
+    )
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Make a bundle of timm's smallest network, which needs no weights and exports fast."""
+    """Make a bundle of one tiny network, which exports fast."""
     folder = tmp_path_factory.mktemp("tiny")
-    return make_bundle(
-        folder, backbone="test_efficientnet", strategy="scratch", image_size=64, epochs=2
-    )
+    return make_bundle(folder, make_tiny(64))
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +69,14 @@ def exported(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_same_answers(path: Path, bundle: Bundle) -> None:
     images = [draw(seed % 2, seed + 100) for seed in range(5)]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = ["images", "images_2", "images_3"][: len(bundle.members)]
+    assert [given.name for given in session.get_inputs()] == names
     for count in (1, 2, 5):
-        squares = bundle.backbone.to_square(images[:count]).numpy()
-        probabilities, logits = session.run(["probabilities", "logits"], {"images": squares})
+        squares = {
+            name: member.backbone.to_square(images[:count]).numpy()
+            for name, member in zip(names, bundle.members, strict=True)
+        }
+        probabilities, logits = session.run(["probabilities", "logits"], squares)
         expected = [list(p.probabilities.values()) for p in bundle.predict(images[:count])]
         assert probabilities.shape == logits.shape == (count, len(CLASSES))
         np.testing.assert_allclose(probabilities, expected, atol=1e-4)
@@ -81,7 +92,7 @@ def test_the_file_gives_what_the_bundle_predicts_for_any_number_of_images(
 
 @pytest.mark.slow
 def test_a_default_network_at_its_own_size_gives_the_same_answers_too(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path, regularisation=1e-4)
+    bundle = make_bundle(tmp_path, FineTunedClassifier(views=3, regularisation=1e-4))
     assert_same_answers(export.export_onnx(bundle, tmp_path / "model.onnx"), bundle)
 
 
@@ -96,12 +107,25 @@ def test_the_file_is_one_valid_onnx_file_that_says_what_it_is(
     assert json.loads(facts["synthetic"]) is True
     assert json.loads(facts["temperature"]) == 2.0
     assert json.loads(facts["set_threshold"]) == 0.2
-    assert json.loads(facts["mean"]) == list(bundle.backbone.mean)
-    assert json.loads(facts["std"]) == list(bundle.backbone.std)
-    assert json.loads(facts["input_size"]) == bundle.card.input_size
+    backbone = bundle.members[0].backbone
+    assert json.loads(facts["mean"]) == list(backbone.mean)
+    assert json.loads(facts["std"]) == list(backbone.std)
+    assert json.loads(facts["input_size"]) == 64
     assert json.loads(facts["views"]) == 3
     assert "not a medical device" in facts["notice"]
-    assert "pad to a square" in facts["preprocessing"]
+    assert "pad to a square" in facts["preprocessing"] and "images_2" not in facts["preprocessing"]
+    assert facts["backbone"] == "test_efficientnet" and "backbone_2" not in facts
+
+
+@pytest.mark.filterwarnings("error:# The axis name")
+def test_an_ensemble_is_one_file_with_an_input_for_each_network(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, make_tiny(64), make_tiny(80, views=2, seed=1))
+    path = export.export_onnx(bundle, tmp_path / "model.onnx")
+    assert_same_answers(path, bundle)
+    facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(facts["input_size"]) == 64 and json.loads(facts["input_size_2"]) == 80
+    assert json.loads(facts["views"]) == 3 and json.loads(facts["views_2"]) == 2
+    assert facts["backbone_2"] == "test_efficientnet" and "images_2" in facts["preprocessing"]
 
 
 def test_the_file_names_no_path_of_this_machine(exported: Path) -> None:
@@ -115,7 +139,7 @@ def test_a_file_that_differs_from_the_bundle_is_not_written(
 ) -> None:
     damaged = onnx.load(exported)
     biases = {item.name: item for item in damaged.graph.initializer if "bias" in item.name}
-    bias = biases["network.head.1.bias"]
+    bias = next(item for name, item in biases.items() if name.endswith("head.1.bias"))
     shifted = onnx.numpy_helper.to_array(bias) + np.array([0.02, 0], np.float32)
     bias.CopyFrom(onnx.numpy_helper.from_array(shifted, bias.name))
     monkeypatch.setattr(export, "_trace", lambda *_: damaged)

@@ -132,18 +132,20 @@ def test_the_card_tells_nothing_of_what_was_not_done(plain):
     assert "flagged by mistake" not in card and "temperature (" not in card
 
 
-def test_a_bundle_adds_what_it_knows(whole):
+def test_a_bundle_adds_what_it_knows_of_each_of_its_networks(whole):
     (whole.path / "bundle").mkdir()
     bundle = whole.path / "bundle" / "bundle.json"
     bundle.write_text(
-        '{"backbone": "tf_efficientnet_lite0", "strategy": "partial", "views": 8,'
-        ' "input_size": 224, "pretrained": {"kind": "packaged", "sha256": "57934424"}}'
+        '{"members": [{"backbone": "tf_efficientnet_lite0", "views": 8, "input_size": 224,'
+        ' "pretrained": {"kind": "packaged", "sha256": "57934424"}},'
+        ' {"backbone": "tf_efficientnet_lite1", "views": 8, "input_size": 240,'
+        ' "pretrained": {"kind": "packaged", "sha256": "82639204"}}]}'
     )
     facts = gather_facts(RunFolder.read(whole.path), Words.load("en"))
     bundle.unlink()
-    assert "8 fixed views" in facts["views"]
-    assert "224 × 224 pixels" in facts["model"]
-    assert "57934424" in facts["initialisation"]
+    assert facts["views"].count("8 fixed views") == 1
+    assert "224 × 224 pixels" in facts["model"] and "240 × 240 pixels" in facts["model"]
+    assert "57934424" in facts["initialisation"] and "82639204" in facts["initialisation"]
 
 
 def test_markdown_marks_are_escaped():

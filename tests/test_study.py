@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,11 @@ from safetensors import safe_open
 
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
-from meninx.finetune import FineTunedClassifier, Strategy
+from meninx.finetune import FineTunedClassifier, FitTimes, Strategy
 from meninx.matrix import Advice
-from meninx.study import Plan, Study, compare_runs
+from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
+from meninx.study.costs import Costs, fit_into, price
+from meninx.study.workers import run_in_workers
 from tests.conftest import write_cohort
 
 LITE0 = "tf_efficientnet_lite0"
@@ -85,8 +88,9 @@ def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
         "histogram": 5,
         f"{LITE0}-frozen": 5,
         "tf_efficientnet_lite1-frozen": 5,
-        f"{LITE0}-partial-stage7": 2,
-        "tf_efficientnet_lite1-partial-stage7": 1,
+        f"{LITE0}-partial-stage7": 5,
+        "tf_efficientnet_lite1-partial-stage7": 5,
+        "ensemble": 5,
         f"{LITE0}-partial-stage6": 1,
         f"{LITE0}-scratch": 1,
     }
@@ -104,7 +108,7 @@ def test_repeats_that_are_asked_for_are_those_of_every_candidate():
     [
         (advise("frozen"), {"frozen", "partial-stage7"}),
         (advise("full"), {"frozen", "full", "partial-stage6"}),
-        (advise("partial", 2), {"frozen", "partial-stage6", "partial-stage7", "partial-stage5"}),
+        (advise("partial", 2), {"frozen", "partial-stage6", "partial-stage7"}),
     ],
 )
 def test_every_advice_is_tried_beside_its_neighbours(advice, expected):
@@ -118,8 +122,16 @@ def test_cells_are_trained_as_the_matrix_advises():
         cell.name.removeprefix(f"{LITE0}-"): cell for cell in Plan.make(advice, (LITE0,)).cells
     }
     advised = cells["partial-stage7"]
-    assert advised.settings == {"augmentation": 0.5, "extra_layers": [256], "learning_rate": 2e-3}
-    assert cells["frozen"].settings == {"augmentation": 0.5}
+    precision = {"precision": "float32"}
+    assert advised.settings == {
+        "augmentation": 0.5,
+        "extra_layers": [256],
+        "learning_rate": 2e-3,
+        "epochs": 8,
+        "batch_size": 8,
+        **precision,
+    }
+    assert cells["frozen"].settings == {"augmentation": 0.5, **precision}
     assert [name for name, cell in cells.items() if cell.is_advised] == ["partial-stage7"]
 
 
@@ -132,8 +144,118 @@ def test_strategies_that_are_asked_for_replace_the_advice():
 
 def test_a_deeper_cut_trains_more():
     cells = {cell.cut: cell for cell in Plan.make(advise("partial", 2), (LITE0,)).candidates}
-    trained = [cells[cut].trained_parameters for cut in (None, "stage7", "stage6", "stage5")]
+    trained = [cells[cut].trained_parameters for cut in (None, "stage7", "stage6")]
     assert trained == sorted(trained) and trained[0] == 0
+
+
+# Costs
+
+
+TIMES = FitTimes(activations=0.01, start=0.1, training=0.002, prediction=0.01)
+
+
+@pytest.fixture
+def priced(monkeypatch):
+    """A plan of two backbones whose parts all take the same time."""
+    monkeypatch.setattr("meninx.study.costs.time_fit", _give_times)
+    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"))
+    return plan, Costs.measure(plan, images=50, classes=3, workers=1)
+
+
+def _give_times(classifier, classes):
+    return TIMES
+
+
+def test_a_cell_costs_its_fits_and_its_predictions(priced):
+    plan, costs = priced
+    cells = {cell.name: cell for cell in price(plan, costs).cells}
+    # 40 images in 5 batches: 8 epochs of them are 40 steps.
+    looks = 5 * (0.1 + 0.002 * 8 * 40) + 50 * 0.01
+    partial = cells[f"{LITE0}-partial-stage7"]
+    assert partial.predicted_seconds == pytest.approx(5 * looks, rel=0.1)
+    members = sum(member.predicted_seconds for member in cells.values() if member.is_advised)
+    assert cells["ensemble"].predicted_seconds == pytest.approx(members)
+
+
+def test_a_time_limit_keeps_the_most_informative_cells_first(priced):
+    plan, costs = priced
+    whole = costs.predict_study(plan.cells)
+    assert fit_into(plan, costs, whole + 1).left_out == ()
+    kept = [
+        {cell.name for cell in fit_into(plan, costs, part * whole).cells}
+        for part in (0.3, 0.5, 0.7, 0.9)
+    ]
+    assert all(fewer <= more for fewer, more in pairwise(kept))
+    assert f"{LITE0}-frozen" in kept[0]
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+def test_what_is_kept_is_predicted_to_fit_and_what_is_left_out_is_told(priced, part):
+    plan, costs = priced
+    limit = part * costs.predict_study(plan.cells)
+    fitted = fit_into(plan, costs, limit)
+    backbones = [cell for cell in fitted.cells if cell.backbone]
+    assert costs.predict_study(fitted.cells) <= limit or len(backbones) == 1
+    names = {cell.name for cell in fitted.cells} | {cell.cell for cell in fitted.left_out}
+    assert names == {cell.name for cell in plan.cells}
+
+
+def test_an_ensemble_is_not_kept_without_its_members(priced):
+    plan, costs = priced
+    for limit in range(15, 60, 3):
+        kept = {cell.name: cell for cell in fit_into(plan, costs, float(limit)).cells}
+        if "ensemble" in kept:
+            assert {member.name for member in kept["ensemble"].members} <= kept.keys()
+
+
+def test_a_resumed_study_takes_up_the_plan_that_it_had(priced):
+    plan, costs = priced
+    earlier = fit_into(plan, costs, 25.0)
+    again = price(plan, costs).resume(json.loads(json.dumps(earlier.as_dict())))
+    assert [(cell.name, cell.repeats) for cell in again.cells] == [
+        (cell.name, cell.repeats) for cell in earlier.cells
+    ]
+    assert again.left_out == earlier.left_out
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5 h", 5400)])
+def test_durations_are_read_as_people_write_them(text, seconds):
+    assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "0s", "-1m", "5 days"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(StudyError, match="no duration"):
+        read_duration(text)
+
+
+def test_prevalences_are_read_and_have_to_add_up():
+    assert read_prevalence("lm=0.1, normal=0.9") == {"lm": 0.1, "normal": 0.9}
+    for wrong in ("lm=0.1", "lm", "lm=x,normal=1", "lm=-0.5,normal=1.5"):
+        with pytest.raises(StudyError, match="no prevalences"):
+            read_prevalence(wrong)
+
+
+# Workers
+
+
+def test_work_is_given_back_in_its_order_whoever_did_it():
+    work = [(number,) for number in range(20)]
+    for workers in (1, 2, 3):
+        assert list(run_in_workers(_square, work, workers)) == [n * n for n in range(20)]
+
+
+def test_a_fault_in_a_worker_is_a_fault_of_the_study():
+    with pytest.raises(StudyError, match="planted"):
+        list(run_in_workers(_fail, [(1,), (2,)], 2))
+
+
+def _square(number):
+    return number * number
+
+
+def _fail(number):
+    raise StudyError(f"planted {number}")
 
 
 def test_a_plan_without_backbones_is_refused():
@@ -210,7 +332,7 @@ def test_no_model_is_asked_about_a_patient_it_was_trained_on(named_folder, tmp_p
     monkeypatch.setattr(FineTunedClassifier, "fit", watch_fit)
     monkeypatch.setattr(FineTunedClassifier, "predict_proba", watch_predict)
     run_study(named_folder, tmp_path / "run", workers=1, strategies=(Strategy.FROZEN,))
-    assert len(asked) == 4  # two folds, two repeats
+    assert len(asked) == 4 + 6  # two folds: twice, and for three sizes of the learning curve
     assert all(seen and tested and not seen & tested for seen, tested in asked)
 
 
@@ -300,7 +422,7 @@ def test_a_planted_name_would_be_found(tmp_path):
 
 def test_weights_are_safetensors(run):
     with safe_open(run / "bundle" / "weights.safetensors", framework="pt") as file:
-        assert any(name.startswith("head.") for name in file.keys())  # noqa: SIM118
+        assert any(name.startswith("member1.head.") for name in file.keys())  # noqa: SIM118
 
 
 # Cohorts that a study must refuse or say something about
@@ -366,7 +488,7 @@ def test_the_advised_cell_is_compared_with_the_best_one(run):
 
 def test_a_run_compared_with_itself_differs_by_nothing(run):
     result = compare_runs(run, run)
-    assert (result["difference"], result["low"], result["high"]) == (0, 0, 0)
+    assert result["difference"] == 0 and result["low"] <= 0 <= result["high"]
 
 
 def test_a_run_that_is_not_finished_is_not_compared(run, tmp_path):

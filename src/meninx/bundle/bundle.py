@@ -6,10 +6,9 @@ is executed when it is opened.
 
 import hashlib
 import json
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,21 +16,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
 
-from meninx.backbones import Backbone
-from meninx.backbones.architectures import find_architecture
 from meninx.bundle.card import CARD_FILE, FORMAT, Card, read_card
+from meninx.bundle.member import Member, check_fits, describe_member, join_logits
 from meninx.cohort import Image, as_head, as_pixels, fingerprint_of
-from meninx.errors import BackboneError, BundleError
+from meninx.errors import BundleError
 from meninx.evaluate import Calibration, Novelty, NoveltyDetector
-from meninx.explain import crop_to_image, draw_overlay, explain
+from meninx.explain import draw_overlay
 from meninx.files import write_whole
-from meninx.finetune import FineTunedClassifier, build_head, make_views
+from meninx.finetune import Ensemble, FineTunedClassifier
 
 WEIGHTS_FILE, NOVELTY_FILE = "weights.safetensors", "novelty.safetensors"
-# ImageNet's classifier, which an architecture counts and a bundle does not hold.
-LARGEST_CLASSIFIER = 2**26
 NOTICE = "Research software, not a medical device: no diagnosis may rest on it."
 
 
@@ -86,10 +81,8 @@ class Bundle:
     ----------
     card
         What it says about itself.
-    backbone
-        Prepares images; its own weights are not used.
-    network
-        From normalised images ``(n, 3, s, s)`` to logits ``(n, k)``.
+    members
+        The networks that answer, mostly one; the mean of their probabilities is calibrated.
     calibration
         From logits to probabilities and prediction sets.
     novelty
@@ -97,8 +90,7 @@ class Bundle:
     """
 
     card: Card
-    backbone: Backbone
-    network: nn.Sequential
+    members: tuple[Member, ...]
     calibration: Calibration
     novelty: NoveltyDetector | None
 
@@ -106,7 +98,7 @@ class Bundle:
     def save(
         cls,
         folder: Path,
-        classifier: FineTunedClassifier,
+        classifier: FineTunedClassifier | Ensemble,
         classes: Sequence[str],
         calibration: Calibration,
         facts: Mapping[str, Any],
@@ -129,26 +121,19 @@ class Bundle:
         novelty
             Learned from the same images.
         """
+        members = classifier.members_ if isinstance(classifier, Ensemble) else [classifier]
         weights = save(
-            {name: t.contiguous() for name, t in classifier.network_.state_dict().items()}
+            {
+                f"{_name_member(index)}.{name}": tensor.contiguous()
+                for index, member in enumerate(members)
+                for name, tensor in member.network_.state_dict().items()
+            }
         )
-        source = classifier.backbone_.source
         card = Card(
             format=FORMAT,
             notice=NOTICE,
-            backbone=classifier.backbone,
-            strategy=str(classifier.strategy),
-            cut=classifier.cut_,
-            extra_layers=tuple(classifier.extra_layers),
-            pretrained={
-                "kind": source.kind.value,
-                "location": source.location,
-                "sha256": source.sha256,
-            },
+            members=tuple(map(describe_member, members)),
             classes=tuple(classes),
-            views=classifier.views,
-            augmentation=classifier.augmentation,
-            input_size=classifier.backbone_.input_size,
             calibration=asdict(calibration),
             weights_sha256=_hash(weights),
             **facts,
@@ -175,12 +160,9 @@ class Bundle:
         """
         card = read_card(folder)
         content = _read_weights(folder / WEIGHTS_FILE, card.weights_sha256)
-        backbone, network = _build(card, len(content), folder)
-        _load_into(network, content, folder)
         return cls(
             card=card,
-            backbone=backbone.resized(card.input_size),
-            network=network,
+            members=_restore_members(card, content, folder),
             calibration=_restore_calibration(card, folder),
             novelty=_restore_novelty(card, folder),
         )
@@ -213,10 +195,10 @@ class Bundle:
     def classify(self, seen: np.ndarray) -> Prediction:
         """Classify what :meth:`see` gave of an image."""
         probabilities = self.calibration.apply(self._compute_logits(seen))
-        members = self.calibration.choose_set(probabilities)[0]
+        chosen = self.calibration.choose_set(probabilities)[0]
         return Prediction(
             dict(zip(self.card.classes, probabilities[0].tolist(), strict=True)),
-            tuple(np.asarray(self.card.classes)[members].tolist()),
+            tuple(np.asarray(self.card.classes)[chosen].tolist()),
             self.novelty.assess([seen])[0] if self.novelty else None,
         )
 
@@ -271,12 +253,13 @@ class Bundle:
         return answers
 
     def explain(self, image: Image, label: str) -> np.ndarray:
-        """Compute where in an image the network found a class.
+        """Compute where in an image the networks found a class.
 
         Returns
         -------
         np.ndarray
-            ``(h, w)`` of what it is given of the image (see :meth:`see`), in [0, 1].
+            ``(h, w)`` of what they are given of the image (see :meth:`see`), in [0, 1]: the mean
+            of the members' heatmaps, so that 1 is where all of them found most.
 
         Raises
         ------
@@ -290,19 +273,19 @@ class Bundle:
         return self._explain_seen(self.see(image), label)
 
     def _explain_seen(self, seen: np.ndarray, label: str) -> np.ndarray:
-        inputs = self.backbone.prepare([seen])
-        heatmap = explain(self.network, inputs, [self.card.classes.index(label)])[0]
-        return crop_to_image(heatmap, *seen.shape[:2])
-
-    def _compute_logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Average the logits ``(1, k)`` of an image over its views."""
-        square = self.backbone.to_square([pixels])
-        views = make_views(self.card.views, self.card.augmentation)
-        seen = torch.cat([view.apply(square) for view in views])
-        with torch.inference_mode():
-            logits = self.network(self.backbone.normalise(seen))
-        mean: np.ndarray = logits.mean(dim=0, keepdim=True).double().numpy()
+        index = self.card.classes.index(label)
+        mean: np.ndarray = np.mean([member.explain(seen, index) for member in self.members], axis=0)
         return mean
+
+    def _compute_logits(self, seen: np.ndarray) -> np.ndarray:
+        """Compute the logits ``(1, k)`` of what was seen of an image."""
+        with torch.inference_mode():
+            logits = [
+                member.compute_logits(member.backbone.to_square([seen])).double()
+                for member in self.members
+            ]
+            joint: np.ndarray = join_logits(logits).numpy()
+        return joint
 
 
 def _hash(content: bytes) -> str:
@@ -325,33 +308,48 @@ def _read_weights(path: Path, sha256: object) -> bytes:
     return content
 
 
-def _build(card: Card, weight_bytes: int, folder: Path) -> tuple[Backbone, nn.Sequential]:
-    """Build the network that a card describes, if the weights at hand could fill it."""
-    try:
-        architecture = find_architecture(card.backbone)
-        if 4 * architecture.count_parameters() > weight_bytes + LARGEST_CLASSIFIER:
-            raise BundleError(f"the card in {folder} describes a larger network than its weights")
-        backbone = Backbone.untrained(card.backbone)
-    except BackboneError as error:
-        raise BundleError(f"the card in {folder} names no network to be had: {error}") from error
-    widths = (backbone.features, *card.extra_layers, len(card.classes))
-    if 4 * sum(a * b for a, b in pairwise(widths)) > weight_bytes:
-        raise BundleError(f"the card in {folder} describes a larger head than its weights")
-    head = build_head(backbone.features, len(card.classes), card.extra_layers, dropout=0)
-    parts = [*backbone.network.named_children(), ("head", head)]
-    return backbone, nn.Sequential(OrderedDict(parts)).eval()
+def _name_member(index: int) -> str:
+    """Give what the names of a member's tensors begin with: ``member1`` of the first."""
+    return f"member{index + 1}"
 
 
-def _load_into(network: nn.Module, content: bytes, folder: Path) -> None:
-    """Give a network its weights."""
+def _restore_members(card: Card, content: bytes, folder: Path) -> tuple[Member, ...]:
+    """Build the networks that a card describes, if the weights at hand can fill all of them."""
+    parts = _divide_weights(content, len(card.members), folder)
+    # All before the first is built: a card that asks for too much is to cost nothing.
+    for index, (described, tensors) in enumerate(zip(card.members, parts, strict=True)):
+        with _say_which(index, folder):
+            check_fits(described, tensors)
+    members = []
+    for index, (described, tensors) in enumerate(zip(card.members, parts, strict=True)):
+        with _say_which(index, folder):
+            members.append(Member.restore(described, len(card.classes), tensors))
+    return tuple(members)
+
+
+def _divide_weights(content: bytes, count: int, folder: Path) -> list[dict[str, torch.Tensor]]:
+    """Read a file of weights and give each member its tensors, by their names in its network."""
     try:
         tensors = load(content)
-        network.load_state_dict(tensors)
-    except (RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise BundleError(f"the weights in {folder} do not fit its card: {reason}") from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise BundleError(f"the weights in {folder} hold values that are no numbers")
+    except SafetensorError as error:
+        raise BundleError(f"the weights in {folder} cannot be read: {error}") from error
+    parts: dict[str, dict[str, torch.Tensor]] = {_name_member(index): {} for index in range(count)}
+    for name, tensor in tensors.items():
+        owner, _, inner = name.partition(".")
+        if owner not in parts:
+            raise BundleError(f"the weights in {folder} are not of the networks in its card")
+        parts[owner][inner] = tensor
+    return list(parts.values())
+
+
+@contextmanager
+def _say_which(index: int, folder: Path) -> Iterator[None]:
+    """Say in an error which member it is about."""
+    try:
+        yield
+    except BundleError as error:
+        message = f"{_name_member(index)} of the bundle in {folder} cannot be used: {error}"
+        raise BundleError(message) from error
 
 
 def _restore_calibration(card: Card, folder: Path) -> Calibration:

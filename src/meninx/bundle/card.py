@@ -12,13 +12,40 @@ from typing import Any
 
 from meninx.errors import BundleError
 
-FORMAT = "meninx-bundle-1"
+FORMAT = "meninx-bundle-2"
 CARD_FILE = "bundle.json"
 LARGEST_CARD = 2**20  # bytes
 LARGEST_SIDE, MOST_VIEWS = 4096, 256
-# Views of one image, side by side: 64 of 512 × 512 and any fewer, smaller ones.
+# Views of one image, of all members together: 64 of 512 × 512 and any fewer, smaller ones.
 MOST_PIXELS = 64 * 512**2
+MOST_MEMBERS = 8
 MOST_CLASSES, MOST_LAYERS, WIDEST_LAYER = 1000, 16, 65536
+
+
+@dataclass(frozen=True)
+class MemberCard:
+    """What a bundle says about one of its networks.
+
+    Attributes
+    ----------
+    backbone, strategy, cut, extra_layers
+        How it was made.
+    pretrained
+        Where the pretrained weights came from: kind, location, sha256.
+    views, augmentation
+        What an image is seen in; probabilities are made from the mean logits.
+    input_size
+        Side of the square that images are resized to, pixels.
+    """
+
+    backbone: str
+    strategy: str
+    cut: str
+    extra_layers: tuple[int, ...]
+    pretrained: dict[str, str]
+    views: int
+    augmentation: float
+    input_size: int
 
 
 @dataclass(frozen=True)
@@ -33,16 +60,10 @@ class Card:
         That it is no medical device.
     synthetic
         Whether it was trained on synthetic images: then it is a demonstration, nothing else.
-    backbone, strategy, cut, extra_layers
-        How it was made.
-    pretrained
-        Where the pretrained weights came from: kind, location, sha256.
+    members
+        The networks whose probabilities are averaged; often just one.
     classes
         Names, in the order of the logits.
-    views, augmentation
-        What an image is seen in; probabilities are made from the mean logits.
-    input_size
-        Side of the square that images are resized to, pixels.
     calibration
         Temperature, thresholds and level of prediction sets.
     cohort
@@ -63,15 +84,8 @@ class Card:
     format: str
     notice: str
     synthetic: bool
-    backbone: str
-    strategy: str
-    cut: str
-    extra_layers: tuple[int, ...]
-    pretrained: dict[str, str]
+    members: tuple[MemberCard, ...]
     classes: tuple[str, ...]
-    views: int
-    augmentation: float
-    input_size: int
     calibration: dict[str, Any]
     cohort: dict[str, Any]
     scores: dict[str, Any]
@@ -101,26 +115,38 @@ def read_card(folder: Path) -> Card:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is no JSON that can be read") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise BundleError(f"{folder} is no bundle of the format {FORMAT}")
-    _check_fields(content, path)
-    for name in ("classes", "extra_layers"):
-        content[name] = tuple(content[name])
-    return Card(**content)
+        raise BundleError(
+            f"{folder} is no bundle of the format {FORMAT}; earlier formats, from before the first "
+            "release, are not read: run the study again"
+        )
+    _check_fields(content, Card, str(path))
+    for number, member in enumerate(content["members"], 1):
+        _check_fields(member, MemberCard, f"member {number} in {path}")
+    if (
+        sum(member["views"] * member["input_size"] ** 2 for member in content["members"])
+        > MOST_PIXELS
+    ):
+        raise BundleError(f"{path} asks for more and larger views of an image than fit in memory")
+    members = tuple(
+        MemberCard(**{**member, "extra_layers": tuple(member["extra_layers"])})
+        for member in content["members"]
+    )
+    return Card(**{**content, "members": members, "classes": tuple(content["classes"])})
 
 
-def _check_fields(content: Mapping[str, Any], path: Path) -> None:
+def _check_fields(
+    content: Mapping[str, Any], kind: type[Card] | type[MemberCard], where: str
+) -> None:
     """Refuse a card with a field too few, too many, or of an impossible value."""
-    known = {field.name: field for field in fields(Card)}
+    known = {field.name: field for field in fields(kind)}
     if unknown := content.keys() - known.keys():
-        raise BundleError(f"{path} has a field that no card has: {sorted(unknown)[0]!r}")
+        raise BundleError(f"{where} has a field that no card has: {sorted(unknown)[0]!r}")
     for name, field in known.items():
         if name not in content:
             if field.default is MISSING:
-                raise BundleError(f"{path} lacks the field {name!r}")
+                raise BundleError(f"{where} lacks the field {name!r}")
         elif not _CHECKS[name](content[name]):
-            raise BundleError(f"{path} has a value for {name!r} that no bundle can have")
-    if content["views"] * content["input_size"] ** 2 > MOST_PIXELS:
-        raise BundleError(f"{path} asks for more and larger views of an image than fit in memory")
+            raise BundleError(f"{where} has a value for {name!r} that no bundle can have")
 
 
 def _is_text(value: object) -> bool:
@@ -170,6 +196,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "format": _is_text,
     "notice": _is_text,
     "synthetic": lambda value: isinstance(value, bool),
+    "members": _is_list(_is_mapping, 1, MOST_MEMBERS),
     "backbone": _is_text,
     "strategy": _is_text,
     "cut": _is_text,

@@ -1,12 +1,13 @@
-"""Export: the bundle's network as one ONNX file, for programs without Python or torch.
+"""Export: the bundle's networks as one ONNX file, for programs without Python or torch.
 
 The graph holds all of `predict` but the reading of the file: the views, the normalisation,
-the average over views and the temperature are inside. What stays outside, because image
-sizes differ and readers scale intensities in their own way, is told in the file itself
+the averages over views and networks and the temperature are inside. What stays outside, because
+image sizes differ and readers scale intensities in their own way, is told in the file itself
 (metadata ``preprocessing``) and in :func:`export_onnx`.
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,9 +20,9 @@ from torch import nn
 from torch.nn import functional
 
 from meninx.bundle.bundle import Bundle
+from meninx.bundle.member import join_logits
 from meninx.errors import BundleError
 from meninx.files import write_whole
-from meninx.finetune import make_views
 
 FORMAT = "meninx-onnx-1"
 # Old enough for every runtime in use, new enough to sample a grid.
@@ -37,40 +38,42 @@ PREPROCESSING = (
     "to input_size with antialiased bilinear interpolation; repeat a grey image over three "
     "channels; float32 (n, 3, input_size, input_size)."
 )
-APPLIED_INSIDE = "views and their average, normalisation (mean, std), temperature"
+# Each network sees the image itself: resized twice, it would be another image.
+SEVERAL = (
+    " Each further input, images_2 and so on, takes the same image resized to its own side, "
+    "input_size_2 and so on; backbone, mean, std, views and augmentation are numbered alike."
+)
+APPLIED_INSIDE = (
+    "views and their average, normalisation (mean, std), mean over networks, temperature"
+)
 
 
-class CalibratedNetwork(nn.Module):
+class CalibratedNetworks(nn.Module):
     """All of a bundle's prediction from square images on.
 
     Parameters
     ----------
     bundle
-        Its network is shared, not copied.
+        Its networks are shared, not copied.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
-        self.network = bundle.network
-        self._normalise = bundle.backbone.normalise
-        self._views = make_views(bundle.card.views, bundle.card.augmentation)
+        self.networks = nn.ModuleList(member.network for member in bundle.members)
+        self._members = bundle.members
         self._temperature = bundle.card.calibration["temperature"]
 
-    def forward(self, squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, *squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Give calibrated probabilities and mean logits, both ``(n, k)``.
 
         Parameters
         ----------
         squares
-            ``(n, 3, s, s)`` in [0, 1].
+            For each member ``(n, 3, s, s)`` in [0, 1], s being its input size.
         """
-        # A view treats all channels alike. With the batch laid out as channels of one image
-        # its sampling grid does not depend on n, so it is exported as a constant.
-        channels = squares.flatten(0, 1)[None]
-        seen = [view.apply(channels)[0].unflatten(0, (-1, 3)) for view in self._views]
-        logits = self.network(self._normalise(torch.cat(seen)))
-        mean = logits.unflatten(0, (len(self._views), -1)).mean(dim=0)
-        return torch.softmax(mean / self._temperature, dim=1), mean
+        given = zip(self._members, squares, strict=True)
+        logits = join_logits([member.compute_logits(images) for member, images in given])
+        return torch.softmax(logits / self._temperature, dim=1), logits
 
 
 def export_onnx(bundle: Bundle, path: Path) -> Path:
@@ -89,7 +92,9 @@ def export_onnx(bundle: Bundle, path: Path) -> Path:
         The file. Its input ``images`` is ``(n, 3, s, s)`` float32 in [0, 1], any n, s being
         ``input_size``. Its outputs are ``probabilities`` ``(n, k)``, calibrated, what
         `meninx predict` gives, and ``logits`` ``(n, k)``, the mean over views before the
-        temperature.
+        temperature. A bundle of several networks has an input a network: ``images`` for the
+        first, then ``images_2``, ``images_3`` …, each the same images at that network's own
+        input size; ``logits`` are then the logarithms of the networks' mean probabilities.
 
     Raises
     ------
@@ -101,17 +106,18 @@ def export_onnx(bundle: Bundle, path: Path) -> Path:
     -----
     Outside the graph stay reading the file, scaling its intensities, padding and resizing; the
     metadata says how. Classes, mean, std, temperature, set threshold and level, scores, the
-    notice and whether the bundle is synthetic are in the metadata too, lists as JSON. A class
+    notice and whether the bundle is synthetic are in the metadata too, lists as JSON; what
+    belongs to a network is named like its input, ``mean`` for the first, then ``mean_2``. A class
     is in an image's prediction set when its probability is at least ``set_threshold``.
     """
     onnx, onnxruntime, _ = (_import_extra(name) for name in ("onnx", "onnxruntime", "onnxscript"))
-    network = CalibratedNetwork(bundle).eval()
-    model = _trace(network, bundle.card.input_size)
+    networks = CalibratedNetworks(bundle).eval()
+    model = _trace(networks, [member.backbone.input_size for member in bundle.members])
     _strip_origins(model)
     onnx.helper.set_model_props(model, _describe(bundle))
     content: bytes = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    _check_same(session, network, bundle)
+    _check_same(session, networks, bundle)
     return write_whole(path, content)
 
 
@@ -124,24 +130,33 @@ def _import_extra(name: str) -> ModuleType:
         ) from error
 
 
-def _trace(network: nn.Module, size: int) -> Any:  # noqa: ANN401 - onnx is an extra
-    """Turn the network into an ONNX model that takes any number of images."""
+def _number(name: str, index: int) -> str:
+    """Name what there is one of for each member: plain for the first, then ``name_2``."""
+    return f"{name}_{index + 1}" if index else name
+
+
+def _trace(networks: nn.Module, sizes: Sequence[int]) -> Any:  # noqa: ANN401 - onnx is an extra
+    """Turn the networks into an ONNX model that takes any number of images."""
     # Two images: torch.export takes a size of 1 for a constant.
-    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    examples = [_make_probes(2, size) for size in sizes]
+    batch = {0: torch.export.Dim("n")}
     try:
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["probabilities", "logits"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-        )
+        with warnings.catch_warnings():
+            # That all inputs share one number of images is meant so.
+            warnings.filterwarnings("ignore", "# The axis name: n will not be used", UserWarning)
+            program = torch.onnx.export(
+                networks,
+                tuple(examples),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[_number("images", index) for index in range(len(sizes))],
+                output_names=["probabilities", "logits"],
+                dynamic_shapes=((batch,) * len(sizes),),
+            )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"this network cannot be expressed in ONNX: {reason}") from error
+        raise BundleError(f"this bundle cannot be expressed in ONNX: {reason}") from error
     assert program is not None  # it is None only without dynamo
     return program.model_proto
 
@@ -161,40 +176,48 @@ def _strip_origins(model: Any) -> None:  # noqa: ANN401
 
 def _describe(bundle: Bundle) -> dict[str, str]:
     """Say in the file what it is; ONNX metadata are strings, so the rest is JSON."""
-    card, backbone = bundle.card, bundle.backbone
-    facts = {
+    card = bundle.card
+    facts: dict[str, Any] = {
         "classes": card.classes,
-        "input_size": card.input_size,
-        "mean": backbone.mean,
-        "std": backbone.std,
-        "views": card.views,
-        "augmentation": card.augmentation,
         **card.calibration,
         "synthetic": card.synthetic,
         "scores": card.scores,
         "cohort": card.cohort,
         "versions": card.versions,
     }
+    preprocessing = (FRAMING if card.is_framed else "") + PREPROCESSING
     words = {
         "format": FORMAT,
         "notice": card.notice,
-        "backbone": card.backbone,
-        "preprocessing": (FRAMING if card.is_framed else "") + PREPROCESSING,
+        "preprocessing": preprocessing + (SEVERAL if len(card.members) > 1 else ""),
         "applied_inside": APPLIED_INSIDE,
         "weights_sha256": card.weights_sha256,
     }
+    for index, (described, member) in enumerate(zip(card.members, bundle.members, strict=True)):
+        words[_number("backbone", index)] = described.backbone
+        own = {
+            "input_size": described.input_size,
+            "mean": member.backbone.mean,
+            "std": member.backbone.std,
+            "views": described.views,
+            "augmentation": described.augmentation,
+        }
+        facts.update({_number(name, index): fact for name, fact in own.items()})
     return {**words, **{name: json.dumps(fact) for name, fact in facts.items()}}
 
 
-def _check_same(session: Any, network: nn.Module, bundle: Bundle) -> None:  # noqa: ANN401
+def _check_same(session: Any, networks: nn.Module, bundle: Bundle) -> None:  # noqa: ANN401
     """Compare the exported file with the bundle, on other numbers of images than traced."""
-    squares = _make_probes(3, bundle.card.input_size)
-    for count in (1, len(squares)):
-        images = squares[:count]
-        probabilities, logits = session.run(["probabilities", "logits"], {"images": images.numpy()})
+    backbones = [member.backbone for member in bundle.members]
+    probes = _make_probes(3, backbones[0].input_size).permute(0, 2, 3, 1).numpy()
+    for count in (1, len(probes)):
+        images = list(probes[:count])
+        squares = [backbone.to_square(images) for backbone in backbones]
+        inputs = {_number("images", index): part.numpy() for index, part in enumerate(squares)}
+        probabilities, logits = session.run(["probabilities", "logits"], inputs)
         with torch.inference_mode():
-            expected_logits = network(images)[1].numpy()
-        predictions = [bundle.classify(image.permute(1, 2, 0).numpy()) for image in images]
+            expected_logits = networks(*squares)[1].numpy()
+        predictions = [bundle.classify(image) for image in images]
         expected = np.array([list(p.probabilities.values()) for p in predictions])
         # Probabilities may all be 0 or 1; logits then still show a difference.
         scale = max(1.0, float(np.abs(expected_logits).max()))
@@ -203,10 +226,11 @@ def _check_same(session: Any, network: nn.Module, bundle: Bundle) -> None:  # no
             _find_largest_difference(logits, expected_logits) / scale,
         )
         if not difference < LARGEST_DIFFERENCE:  # also for NaN
+            names = ", ".join(backbone.name for backbone in backbones)
             raise BundleError(
                 f"the exported file differs from the bundle by {difference:.2g}, more than "
                 f"{LARGEST_DIFFERENCE:g}, so it was not written; please report the backbone "
-                f"({bundle.card.backbone}) and the versions of torch and onnxruntime"
+                f"({names}) and the versions of torch and onnxruntime"
             )
 
 

@@ -3,8 +3,8 @@
 All rest on one thing, the spread of the score over draws of patients, so that the images and
 the repeats of a patient count as what they are. What is made of that spread differs by score.
 The percentiles of a bootstrap, the usual choice, hold the truth too rarely with few patients:
-in 85 to 93 % of studies of 53 patients, and in 10 % where nearly all answers are right, since
-every draw then says 1 (measured by ``benchmarks/statistics.py``, in ``docs/statistics.md``).
+in 87 to 94 % of studies of 53 patients, and in 53 to 84 % where nearly all answers are right,
+since most draws then say 1 (``docs/statistics.md``, by ``benchmarks/intervals.py``).
 
 What an interval covers is the draw of patients. It does not cover the draw of the training
 sets beyond what the repeats average out, nor another hospital or scanner: the score is that of

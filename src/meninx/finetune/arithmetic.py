@@ -20,7 +20,7 @@ from meninx.finetune.views import View
 # How far a class probability may move before bfloat16 is refused.
 LARGEST_MOVE = 0.01
 # Enough images to see it: the features of each are rounded on their own.
-IMAGES_TO_CHECK = 9
+IMAGES_TO_CHECK = 6
 # The first layers see the image itself, whose fine steps bfloat16 rounds off; they are kept in
 # float32 where that is what moves the probabilities.
 FAST_FROM = ("stem", "stage1", "stage2", "stage3")

@@ -116,18 +116,19 @@ def _tell_model(run: RunFolder, words: Words) -> str:
     if plan and plan["trained_parameters"]:
         parameters = words.number(plan["trained_parameters"], 0)
         told.append(words("fact.parameters", parameters=parameters))
-    if bundle and "input_size" in bundle:
-        told.append(words("fact.input", pixels=bundle["input_size"]))
+    sizes = [member["input_size"] for member in bundle["members"]] if bundle else []
+    told += [words("fact.input", pixels=size) for size in dict.fromkeys(sizes)]
     return " ".join(told)
 
 
 def _tell_initialisation(run: RunFolder, words: Words) -> str:
     if run.chosen["strategy"] == "scratch" or not run.chosen["backbone"]:
         return words("fact.initialised_at_random", seed=run.summary["seed"])
-    pretrained = run.bundle.get("pretrained") if run.bundle else None
-    checksum = pretrained.get("sha256") if pretrained else None
-    told = words("fact.initialised_from_imagenet", seed=run.summary["seed"])
-    return f"{told} {words('fact.checksum', checksum=checksum)}" if checksum else told
+    members = run.bundle["members"] if run.bundle else []
+    checksums = [member["pretrained"].get("sha256") for member in members]
+    told = [words("fact.initialised_from_imagenet", seed=run.summary["seed"])]
+    told += [words("fact.checksum", checksum=checksum) for checksum in checksums if checksum]
+    return " ".join(told)
 
 
 def _tell_training(run: RunFolder, words: Words) -> str:
@@ -141,9 +142,10 @@ def _tell_training(run: RunFolder, words: Words) -> str:
 
 
 def _tell_views(run: RunFolder, words: Words) -> str:
-    if run.bundle is None or "views" not in run.bundle:
+    if run.bundle is None:
         return ""
-    return words("fact.views", views=run.bundle["views"])
+    views = [member["views"] for member in run.bundle["members"]]
+    return " ".join(words("fact.views", views=count) for count in dict.fromkeys(views))
 
 
 def _tell_software(run: RunFolder, words: Words) -> str:

@@ -187,12 +187,16 @@ class Pretrained(TypedDict):
     sha256: NotRequired[str | None]
 
 
+class BundleMember(TypedDict):
+    """One of the networks of a bundle."""
+
+    backbone: str
+    pretrained: Pretrained
+    views: int
+    input_size: int
+
+
 class BundleFile(TypedDict):
     """`bundle/bundle.json`: the model that was trained on all patients."""
 
-    backbone: str
-    strategy: str
-    cut: NotRequired[str | None]
-    pretrained: NotRequired[Pretrained]
-    views: NotRequired[int]
-    input_size: NotRequired[int]
+    members: list[BundleMember]

@@ -20,6 +20,8 @@ from meninx.study.plan import Role
 from meninx.study.tasks import Task, run_tasks
 from meninx.study.verdict import CellResult
 
+FEWEST_SIZES = 3
+
 # Parts of the training patients of each fold; all of them have been trained on before.
 FRACTIONS = (0.4, 0.6, 0.8)
 
@@ -69,8 +71,10 @@ def run_learning_curve(
     result: CellResult,
     seed: int,
     workers: int | None,
-) -> LearningCurve:
+) -> LearningCurve | None:
     """Train a cell on parts of the patients and see how its score grows with them.
+
+    None where there are so few patients that their parts are not of three sizes.
 
     Parameters
     ----------
@@ -103,7 +107,7 @@ def run_learning_curve(
         sizes[count_training_patients(own, patients)] = Predictions(
             whole.classes, whole.labels, whole.patients, probabilities
         )
-    return fit_learning_curve(sizes, seed)
+    return fit_learning_curve(sizes, seed) if len(sizes) >= FEWEST_SIZES else None
 
 
 def _take_first_repeat(predictions: Predictions) -> Predictions:

@@ -243,7 +243,8 @@ class Study:
         else:
             return None
         result = verdict.results[name]
-        return name, run_learning_curve(self.cohort, splits, result, self.seed, workers)
+        curve = run_learning_curve(self.cohort, splits, result, self.seed, workers)
+        return (name, curve) if curve else None
 
     def _run_nested(
         self, verdict: Verdict, splits: Sequence[Split], workers: int | None
