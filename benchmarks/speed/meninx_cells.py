@@ -10,8 +10,9 @@ from benchmarks.speed.full_fine_tuning import EPOCHS as FULL_EPOCHS
 from benchmarks.speed.plain_pytorch import LAST_STAGE_EPOCHS
 from benchmarks.speed.torch_recipe import BACKBONE
 
-from meninx.cohort import Cohort
+from meninx.cohort import Cohort, as_head
 from meninx.evaluate import Split
+from meninx.finetune import choose_precision, load_backbone, make_views
 from meninx.study.plan import Cell, Role
 from meninx.study.tasks import Task, fill_activations, make_classifier, run_tasks
 
@@ -19,9 +20,13 @@ from meninx.study.tasks import Task, fill_activations, make_classifier, run_task
 LAST_STAGE = "stage7"
 
 
-def make_cell(strategy: str, cut: str | None = None, epochs: int | None = None) -> Cell:
+def make_cell(
+    strategy: str, cut: str | None = None, epochs: int | None = None, precision: str = "float32"
+) -> Cell:
     """Make a cell of the lightest packaged backbone."""
     settings: dict[str, object] = {"augmentation": 1.0}
+    if strategy != "full":
+        settings["precision"] = precision
     if epochs is not None:
         settings["epochs"] = epochs
     return Cell(
@@ -64,22 +69,29 @@ def run_cell(
 def compete_with(strategy: str, cut: str | None = None, epochs: int | None = None) -> Competitor:
     """Make a competitor of a cell; `epochs` only where another competitor sets them."""
 
-    def make_own_cell(draw: Draw) -> Cell:
-        return make_cell(strategy, cut, epochs and draw.epochs(epochs))
+    def make_own_cell(draw: Draw, cohort: Cohort) -> Cell:
+        precision = "float32"
+        if strategy != "full":
+            views = make_views(8)
+            backbone = load_backbone(BACKBONE)
+            precision = choose_precision(backbone, cohort.images, cohort.labels, views)
+        return make_cell(strategy, cut, epochs and draw.epochs(epochs), precision)
 
     def cross_validate(draw: Draw, _: Path) -> CrossValidation:
         watch = Stopwatch()
         with watch.time("read"):
             cohort = open_cohort(draw.train)
         splits = [Split(0, fold, *rows) for fold, rows in enumerate(draw.splits())]
-        probabilities = run_cell(make_own_cell(draw), cohort, splits, draw.number, watch)
+        with watch.time("precision"):
+            cell = make_own_cell(draw, cohort)
+        probabilities = run_cell(cell, cohort, splits, draw.number, watch)
         return CrossValidation(probabilities, watch.seconds, {})
 
     def predict_test(draw: Draw, _: Path) -> np.ndarray:
         cohort = open_cohort(draw.train)
-        classifier = make_classifier(make_own_cell(draw), draw.number)
+        classifier = make_classifier(make_own_cell(draw, cohort), draw.number)
         classifier.fit(cohort.images, cohort.labels)
-        return classifier.predict_proba(list(draw.test.paths))
+        return classifier.predict_proba([as_head(path) for path in draw.test.paths])
 
     return Competitor(cross_validate, predict_test)
 
