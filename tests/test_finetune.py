@@ -68,7 +68,8 @@ def test_stored_activations_are_what_the_prefix_gives(cut, discs, tmp_path):
     square = backbone.to_square([discs[0][1]])
     with torch.inference_mode():
         expected = backbone.prefix(cut)(backbone.normalise(views[2].apply(square)))
-    assert torch.allclose(stored.batch([1], [2]), expected, atol=1e-4)
+    difference = (stored.batch([1], [2]) - expected).abs().max()
+    assert difference < 1e-4 * expected.abs().max()
 
 
 def test_the_prefix_is_run_once_for_all_folds(discs, tmp_path, monkeypatch):

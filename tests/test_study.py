@@ -332,7 +332,7 @@ def test_no_model_is_asked_about_a_patient_it_was_trained_on(named_folder, tmp_p
     monkeypatch.setattr(FineTunedClassifier, "fit", watch_fit)
     monkeypatch.setattr(FineTunedClassifier, "predict_proba", watch_predict)
     run_study(named_folder, tmp_path / "run", workers=1, strategies=(Strategy.FROZEN,))
-    assert len(asked) == 4 + 6  # two folds: twice, and for three sizes of the learning curve
+    assert len(asked) == 4 + 8  # two folds: twice, and for four sizes of the learning curve
     assert all(seen and tested and not seen & tested for seen, tested in asked)
 
 

@@ -23,7 +23,7 @@ from meninx.study.verdict import CellResult
 FEWEST_SIZES = 3
 
 # Parts of the training patients of each fold; all of them have been trained on before.
-FRACTIONS = (0.4, 0.6, 0.8)
+FRACTIONS = (0.25, 0.4, 0.6, 0.8)
 
 
 def run_nested(
