@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from itertools import pairwise
 
@@ -16,6 +18,7 @@ from meninx.finetune import FineTunedClassifier, FitTimes, Strategy
 from meninx.matrix import Advice
 from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
 from meninx.study.costs import Costs, fit_into, price
+from meninx.study.tasks import fit_on_all
 from meninx.study.workers import run_in_workers
 from tests.conftest import write_cohort
 
@@ -236,6 +239,13 @@ def test_prevalences_are_read_and_have_to_add_up():
             read_prevalence(wrong)
 
 
+def test_prevalences_of_other_classes_are_refused_before_anything_is_run(disc_cohort, tmp_path):
+    study = Study(disc_cohort, (LITE0,), prevalence={"lm": 0.5, "plain": 0.5})
+    with pytest.raises(StudyError, match="the classes are dotted, plain, striped"):
+        study.run(tmp_path / "run")
+    assert not (tmp_path / "run" / "cells").exists()
+
+
 # Workers
 
 
@@ -248,6 +258,33 @@ def test_work_is_given_back_in_its_order_whoever_did_it():
 def test_a_fault_in_a_worker_is_a_fault_of_the_study():
     with pytest.raises(StudyError, match="planted"):
         list(run_in_workers(_fail, [(1,), (2,)], 2))
+
+
+LARGE_RESULTS = """
+import sys, torch
+from meninx.study.tasks import fit_on_all
+from meninx.study.workers import run_in_workers
+torch.set_num_threads(2)
+(torch.rand(4000, 4000) + 1).sum()  # the parent's second thread, which no fork has
+sizes = [tensor.numel() for tensor in run_in_workers(torch.ones, [(2**22,), (2**22,)], 2)]
+sys.exit(sizes != [2**22] * 2)
+"""
+
+
+def test_large_results_come_back_from_workers_of_a_parent_with_several_threads():
+    done = subprocess.run([sys.executable, "-c", LARGE_RESULTS], timeout=120, check=False)
+    assert done.returncode == 0
+
+
+def test_an_ensemble_is_fitted_side_by_side_as_one_after_the_other(disc_cohort):
+    members = Plan.make(advise("frozen"), (LITE0, "tf_efficientnet_lite1")).cells
+    (ensemble,) = [cell for cell in members if cell.members]
+    images, labels = disc_cohort.images, disc_cohort.labels
+    answers = [
+        fit_on_all(ensemble, images, labels, 0, workers).predict_proba(images[:3])
+        for workers in (1, 2)
+    ]
+    assert np.array_equal(*answers)
 
 
 def _square(number):

@@ -3,56 +3,40 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from meninx.bundle import Bundle
 from meninx.cohort import Cohort, Finding, Severity, audit
-from meninx.errors import CohortError
+from meninx.errors import CohortError, StudyError
 from meninx.evaluate import (
     Aggregation,
     Estimate,
     LearningCurve,
     Nested,
     NoveltyDetector,
-    Predictions,
     Split,
     calibrate,
     leave_one_patient_out,
     split_by_patient,
 )
-from meninx.finetune import (
-    FineTunedClassifier,
-    Strategy,
-    choose_precision,
-    compute_histograms,
-    load_backbone,
-    make_views,
-)
+from meninx.finetune import Strategy
 from meninx.matrix import Borders, SizeSimilarityMatrix
 from meninx.report import render
 from meninx.study.costs import Costs, fit_into, price
+from meninx.study.crossvalidation import CrossValidation
 from meninx.study.examples import write_examples
 from meninx.study.further import run_learning_curve, run_nested
-from meninx.study.plan import USUAL_REPEATS, Cell, Plan
+from meninx.study.plan import USUAL_REPEATS, Plan
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, fill_activations, fit_on_all, run_tasks
-from meninx.study.verdict import CellResult, Verdict
-from meninx.study.workers import one_thread, run_in_workers
+from meninx.study.tasks import Task, choose_precisions, fit_on_all
+from meninx.study.verdict import Verdict
+from meninx.study.workers import one_thread
 
 DEFAULT_BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 TESTED_WITH = ("meninx", "torch", "timm", "scikit-learn", "numpy")
@@ -148,6 +132,7 @@ class Study:
 
         findings = audit(self.cohort, self.is_strict)
         _refuse_errors(findings)
+        self._refuse_unknown_classes()
         folder.write_csv("cohort.csv", self.cohort.table())
         folder.write_json("audit.json", _describe_findings(findings))
 
@@ -160,7 +145,7 @@ class Study:
             plan = plan.resume(earlier)
         folder.write_json("plan.json", plan.as_dict())
 
-        results = self._run_cells(plan, splits, folder, workers)
+        results = CrossValidation(self.cohort, splits, folder, self.seed, workers).run(plan)
 
         verdict = Verdict.reach(results, self.seed, self.prevalence, self.aggregation)
         folder.write_csv("scores.csv", verdict.scores_table())
@@ -193,17 +178,16 @@ class Study:
     ) -> Plan:
         """Turn the advice into cells, each with the seconds that it will take."""
         cohort = self.cohort
-        views = make_views(FineTunedClassifier().views, matrix.advice.augmentation)
-        loaded = [load_backbone(name) for name in self.backbones]
-        work = [(backbone, cohort.images, cohort.labels, views) for backbone in loaded]
-        precisions = run_in_workers(choose_precision, work, workers)
+        precisions = choose_precisions(
+            self.backbones, cohort.images, cohort.labels, matrix.advice.augmentation, workers
+        )
         plan = Plan.make(
             matrix.advice,
             self.backbones,
             self.strategies,
             folds=len({split.fold for split in splits}),
             repeats=len({split.repeat for split in splits}),
-            precisions=dict(zip(self.backbones, precisions, strict=True)),
+            precisions=precisions,
         )
         costs = Costs.measure(plan, len(cohort.samples), len(cohort.classes), workers)
         if self.time_limit is not None:
@@ -222,6 +206,14 @@ class Study:
             self.seed,
             cohort.folds,
         )
+
+    def _refuse_unknown_classes(self) -> None:
+        """Stop where the prevalences are not of the cohort's classes, before anything is run."""
+        if self.prevalence is not None and set(self.prevalence) != set(self.cohort.classes):
+            raise StudyError(
+                f"prevalences are given for {', '.join(self.prevalence)}, but the classes are "
+                f"{', '.join(self.cohort.classes)}"
+            )
 
     def _run_learning_curve(
         self, verdict: Verdict, splits: Sequence[Split], workers: int | None
@@ -252,91 +244,6 @@ class Study:
         if not self.is_nested:
             return None
         return run_nested(self.cohort, splits, verdict.results, self.seed, workers)
-
-    def _run_cells(
-        self, plan: Plan, splits: Sequence[Split], folder: RunFolder, workers: int | None
-    ) -> dict[str, CellResult]:
-        """Run every cell whose result is not in the folder yet."""
-        results = {}
-        missing = []
-        for cell in plan.cells:
-            if (earlier := folder.read_cell(cell.name)) is None:
-                missing.append(cell)
-            else:
-                table, record = earlier
-                results[cell.name] = CellResult(cell, self._order(table), record["seconds"])
-        with _show_progress() as progress:
-            bar = progress.add_task("activations", total=1)
-            for done in fill_activations(missing, self.cohort.images, workers):
-                progress.update(bar, completed=done)
-            for cell, table, seconds in self._run_tasks(missing, splits, workers, progress):
-                folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
-                results[cell.name] = CellResult(cell, self._order(table), seconds)
-        for cell in missing:
-            if cell.members:
-                table, seconds = self._average(cell, folder, results)
-                folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
-                results[cell.name] = CellResult(cell, self._order(table), seconds)
-        return {cell.name: results[cell.name] for cell in plan.cells}
-
-    def _run_tasks(
-        self,
-        cells: Sequence[Cell],
-        splits: Sequence[Split],
-        workers: int | None,
-        progress: Progress,
-    ) -> Iterator[tuple[Cell, pd.DataFrame, float]]:
-        """Run the tasks of all cells together; give each cell when its last one is done."""
-        tasks = [
-            Task(cell, split, self.seed)
-            for cell in cells
-            for split in splits
-            if not cell.members and split.repeat < cell.repeats
-        ]
-        histograms = compute_histograms(self.cohort.images)
-        inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
-        efforts = [(task.cell.predicted_seconds or 1) / task.cell.repeats for task in tasks]
-        bar = progress.add_task("cells", total=sum(efforts))
-        rows: list[pd.DataFrame] = []
-        seconds = 0.0
-        outcomes = run_tasks(tasks, inputs, self.cohort.labels, workers)
-        for index, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
-            rows.append(self._tabulate(task.split, outcome.probabilities))
-            seconds += outcome.seconds
-            progress.advance(bar, efforts[index])
-            if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
-                yield task.cell, pd.concat(rows, ignore_index=True), seconds
-                rows, seconds = [], 0.0
-
-    def _average(
-        self, cell: Cell, folder: RunFolder, results: Mapping[str, CellResult]
-    ) -> tuple[pd.DataFrame, float]:
-        """Average the out-of-fold probabilities of an ensemble's members, which have been run."""
-        tables = [folder.read_cell(member.name) for member in cell.members]
-        whole = [table for table, _ in filter(None, tables)]
-        average = whole[0].copy()
-        columns = [f"p_{label}" for label in self.cohort.classes]
-        average[columns] = np.mean([table[columns].to_numpy() for table in whole], axis=0)
-        return average, sum(results[member.name].seconds for member in cell.members)
-
-    def _tabulate(self, split: Split, probabilities: np.ndarray) -> pd.DataFrame:
-        """Lay out a test side's probabilities ``(m, k)`` as rows of ``oof.parquet``."""
-        cohort = self.cohort
-        table = pd.DataFrame(
-            {
-                "sample": cohort.sample_names[split.test],
-                "patient": cohort.groups[split.test],
-                "fold": split.fold,
-                "repeat": split.repeat,
-                "label": np.asarray(cohort.classes)[cohort.labels[split.test]],
-            }
-        )
-        columns = [f"p_{label}" for label in cohort.classes]
-        return table.join(pd.DataFrame(probabilities, columns=columns))
-
-    def _order(self, table: pd.DataFrame) -> Predictions:
-        """Read a cell's table into the cohort's order."""
-        return Predictions.from_table(table, self.cohort.sample_names)
 
     def _write_bundle(
         self,
@@ -453,15 +360,3 @@ def _explain_folds(asked: int, used: int) -> str:
 
 def _list_versions() -> dict[str, str]:
     return {name: version(name) for name in TESTED_WITH}
-
-
-def _show_progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

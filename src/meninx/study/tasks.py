@@ -18,6 +18,7 @@ from meninx.finetune import (
     Ensemble,
     FineTunedClassifier,
     Strategy,
+    choose_precision,
     load_backbone,
     make_histogram_classifier,
     make_majority_classifier,
@@ -138,6 +139,25 @@ def run_tasks(
     """
     work = [(task, data, labels) for task, data in zip(tasks, inputs, strict=True)]
     return run_in_workers(run_task, work, workers)
+
+
+def choose_precisions(
+    names: Sequence[str],
+    images: np.ndarray,
+    labels: np.ndarray,
+    augmentation: float,
+    workers: int | None,
+) -> dict[str, str]:
+    """Choose the precision of each backbone's activations; see :func:`choose_precision`."""
+    work = [(name, images, labels, augmentation) for name in names]
+    return dict(zip(names, run_in_workers(_choose_precision, work, workers), strict=True))
+
+
+def _choose_precision(
+    name: str, images: np.ndarray, labels: np.ndarray, augmentation: float
+) -> str:
+    views = make_views(FineTunedClassifier().views, augmentation)
+    return choose_precision(load_backbone(name), images, labels.tolist(), views)
 
 
 def fill_activations(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -41,8 +42,24 @@ def run_in_workers(
     if count <= 1:
         yield from (_call(function, arguments) for arguments in work)
         return
-    with ProcessPoolExecutor(count, multiprocessing.get_context(START)) as pool:
-        yield from pool.map(_call, [function] * len(work), work)
+    context = multiprocessing.get_context(START)
+    with ProcessPoolExecutor(count, context, initializer=_stay_on_one_thread) as pool:
+        yield from map(pickle.loads, pool.map(_call_and_pack, [function] * len(work), work))
+
+
+def _stay_on_one_thread() -> None:
+    """Bring a new worker to one thread for good.
+
+    A forked process has none of its parent's other threads; work that is divided among them, as
+    the copying of a large tensor is, would wait for them for ever.
+    """
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def _call_and_pack(function: Callable[..., Result], arguments: tuple[object, ...]) -> bytes:
+    """Pack the result here: torch's own way between processes leaves shared files behind."""
+    return pickle.dumps(_call(function, arguments))
 
 
 def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:

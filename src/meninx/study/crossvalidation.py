@@ -1,0 +1,144 @@
+"""Cross-validation: every cell of a plan is trained and asked about the patients left out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from meninx.cohort import Cohort
+from meninx.evaluate import Predictions, Split
+from meninx.finetune import compute_histograms
+from meninx.study.plan import Cell, Plan
+from meninx.study.run_folder import RunFolder
+from meninx.study.tasks import Task, fill_activations, run_tasks
+from meninx.study.verdict import CellResult
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """How the cells of a study are run: on whom, and where the results go.
+
+    Attributes
+    ----------
+    cohort
+        The images.
+    splits
+        Of the patients.
+    folder
+        Gets each cell's out-of-fold predictions, whole or not at all.
+    seed
+        Of the study.
+    workers
+        How many processes; changes how long it takes and nothing else.
+    """
+
+    cohort: Cohort
+    splits: Sequence[Split]
+    folder: RunFolder
+    seed: int
+    workers: int | None
+
+    def run(self, plan: Plan) -> dict[str, CellResult]:
+        """Run every cell of a plan whose result is not in the folder yet.
+
+        Returns
+        -------
+        dict
+            Cell name to its result, in the order of the plan.
+        """
+        folder, workers = self.folder, self.workers
+        results = {}
+        missing = []
+        for cell in plan.cells:
+            if (earlier := folder.read_cell(cell.name)) is None:
+                missing.append(cell)
+            else:
+                table, record = earlier
+                results[cell.name] = CellResult(cell, self._order(table), record["seconds"])
+        with _show_progress() as progress:
+            bar = progress.add_task("activations", total=1)
+            for done in fill_activations(missing, self.cohort.images, workers):
+                progress.update(bar, completed=done)
+            for cell, table, seconds in self._run_tasks(missing, progress):
+                folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
+                results[cell.name] = CellResult(cell, self._order(table), seconds)
+        for cell in missing:
+            if cell.members:
+                table, seconds = self._average(cell, results)
+                folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
+                results[cell.name] = CellResult(cell, self._order(table), seconds)
+        return {cell.name: results[cell.name] for cell in plan.cells}
+
+    def _run_tasks(
+        self, cells: Sequence[Cell], progress: Progress
+    ) -> Iterator[tuple[Cell, pd.DataFrame, float]]:
+        """Run the tasks of all cells together; give each cell when its last one is done."""
+        tasks = [
+            Task(cell, split, self.seed)
+            for cell in cells
+            for split in self.splits
+            if not cell.members and split.repeat < cell.repeats
+        ]
+        histograms = compute_histograms(self.cohort.images)
+        inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
+        efforts = [(task.cell.predicted_seconds or 1) / task.cell.repeats for task in tasks]
+        bar = progress.add_task("cells", total=sum(efforts))
+        rows: list[pd.DataFrame] = []
+        seconds = 0.0
+        outcomes = run_tasks(tasks, inputs, self.cohort.labels, self.workers)
+        for index, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
+            rows.append(self._tabulate(task.split, outcome.probabilities))
+            seconds += outcome.seconds
+            progress.advance(bar, efforts[index])
+            if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
+                yield task.cell, pd.concat(rows, ignore_index=True), seconds
+                rows, seconds = [], 0.0
+
+    def _average(self, cell: Cell, results: Mapping[str, CellResult]) -> tuple[pd.DataFrame, float]:
+        """Average the out-of-fold probabilities of an ensemble's members, which have been run."""
+        tables = [self.folder.read_cell(member.name) for member in cell.members]
+        whole = [table for table, _ in filter(None, tables)]
+        average = whole[0].copy()
+        columns = [f"p_{label}" for label in self.cohort.classes]
+        average[columns] = np.mean([table[columns].to_numpy() for table in whole], axis=0)
+        return average, sum(results[member.name].seconds for member in cell.members)
+
+    def _tabulate(self, split: Split, probabilities: np.ndarray) -> pd.DataFrame:
+        """Lay out a test side's probabilities ``(m, k)`` as rows of ``oof.parquet``."""
+        cohort = self.cohort
+        table = pd.DataFrame(
+            {
+                "sample": cohort.sample_names[split.test],
+                "patient": cohort.groups[split.test],
+                "fold": split.fold,
+                "repeat": split.repeat,
+                "label": np.asarray(cohort.classes)[cohort.labels[split.test]],
+            }
+        )
+        columns = [f"p_{label}" for label in cohort.classes]
+        return table.join(pd.DataFrame(probabilities, columns=columns))
+
+    def _order(self, table: pd.DataFrame) -> Predictions:
+        """Read a cell's table into the cohort's order."""
+        return Predictions.from_table(table, self.cohort.sample_names)
+
+
+def _show_progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
