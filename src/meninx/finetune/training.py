@@ -19,8 +19,8 @@ WARM_UP = 0.2
 # left it 10 points of balanced accuracy below 30 (phantom and CE-MRI, docs/advice.md).
 FEWEST_STEPS = 36
 
-# Found over six draws of 53 CE-MRI images (docs/benchmarks.md): a head that learns faster than
-# the layers below it, and no step that leaps when the head is still wrong.
+# Found over six draws of 53 CE-MRI images (benchmarks/accuracy_notes.md): a head that learns
+# faster than the layers below it, and no step that leaps when the head is still wrong.
 HEAD_FACTOR = 4.0
 LONGEST_GRADIENT = 1.0
 
