@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -44,7 +43,7 @@ def run_in_workers(
         return
     context = multiprocessing.get_context(START)
     with ProcessPoolExecutor(count, context, initializer=_stay_on_one_thread) as pool:
-        yield from map(pickle.loads, pool.map(_call_and_pack, [function] * len(work), work))
+        yield from pool.map(_call, [function] * len(work), work)
 
 
 def _stay_on_one_thread() -> None:
@@ -55,11 +54,6 @@ def _stay_on_one_thread() -> None:
     """
     torch.set_num_threads(1)
     threadpool_limits(1)
-
-
-def _call_and_pack(function: Callable[..., Result], arguments: tuple[object, ...]) -> bytes:
-    """Pack the result here: torch's own way between processes leaves shared files behind."""
-    return pickle.dumps(_call(function, arguments))
 
 
 def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
