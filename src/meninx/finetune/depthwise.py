@@ -40,18 +40,18 @@ class FrozenDepthwise(nn.Module):
         kernel = self.weight.detach().to(dtype)
         self.kernel = kernel
         self.turned = kernel.flip(2, 3).contiguous()
+        self.shift = None if self.bias is None else self.bias.detach().to(dtype)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Convolve ``(n, c, h, w)`` in the fast kind of number, and give back the input's."""
         if self.pads_to_same:
             inputs = pad_same(inputs, list(self.weight.shape[2:]), list(self.stride))
-        bias = None if self.bias is None else self.bias.to(self.kernel.dtype)
         with torch.autocast("cpu", enabled=False):
             outputs: torch.Tensor = _FrozenConvolution.apply(
                 inputs.to(self.kernel.dtype),
                 self.kernel,
                 self.turned,
-                bias,
+                self.shift,
                 self.stride,
                 self.padding,
             )

@@ -45,7 +45,7 @@ class FoldedNetwork:
         """
         folded = copy.deepcopy(network).eval()
         with torch.inference_mode():
-            expected = copy.deepcopy(folded)(example)
+            expected = folded(example)
             pairs = _find_pairs(folded, example)
         for convolution, norm in pairs:
             _fold_pair(folded, convolution, norm)

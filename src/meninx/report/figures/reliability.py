@@ -8,13 +8,11 @@ from matplotlib.figure import Figure
 from meninx.report.evaluation_file import Calibration, ReliabilityBin
 from meninx.report.figures.style import (
     BLUE,
-    GREY,
     INK,
-    PALE,
     VERMILION,
+    frame_unit_square,
     house_style,
     new_figure,
-    number_formatter,
 )
 from meninx.report.language import Words
 
@@ -33,24 +31,10 @@ def draw_reliability(calibration: Calibration, words: Words) -> Figure:
         The words of a language.
     """
     figure, axes = new_figure(height=3.7)
-    axes.plot(
-        [0, 1],
-        [0, 1],
-        color=GREY,
-        linewidth=0.8,
-        linestyle=(0, (1, 3)),
-        label=words("reliability.perfect"),
-    )
+    frame_unit_square(axes, words("reliability.perfect"), words)
     reliability = calibration["reliability"]
     _draw_bins(axes, reliability["before"], "o", "--", VERMILION, words("reliability.before"))
     _draw_bins(axes, reliability["after"], "s", "-", BLUE, words("reliability.after"))
-    axes.set_aspect("equal")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(number_formatter(words, 1))
-    axes.grid(color=PALE, linewidth=0.5)
-    axes.set_axisbelow(True)
     axes.set_xlabel(words("reliability.confidence_axis"))
     axes.set_ylabel(words("reliability.accuracy_axis"))
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=1.1)

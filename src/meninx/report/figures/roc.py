@@ -7,12 +7,10 @@ from matplotlib.figure import Figure
 from meninx.report.evaluation_file import ClassScores, Curve
 from meninx.report.figures.style import (
     DASHES,
-    GREY,
-    PALE,
     SERIES,
+    frame_unit_square,
     house_style,
     new_figure,
-    number_formatter,
     wrap,
 )
 from meninx.report.language import Words
@@ -34,9 +32,7 @@ def draw_roc(
         The words of a language.
     """
     figure, axes = new_figure(height=3.9)
-    axes.plot(
-        [0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label=words("roc.chance")
-    )
+    frame_unit_square(axes, words("roc.chance"), words)
     images = sum(scores["images"] for scores in classes.values())
     for number, (label, curve) in enumerate(curves.items()):
         axes.plot(
@@ -48,13 +44,6 @@ def draw_roc(
             clip_on=False,
             label=_tell_curve(label, classes[label], images, words),
         )
-    axes.set_aspect("equal")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(number_formatter(words, 1))
-    axes.grid(color=PALE, linewidth=0.5)
-    axes.set_axisbelow(True)
     axes.set_xlabel(words("roc.false_positive_axis"))
     axes.set_ylabel(words("roc.true_positive_axis"))
     handles, labels = axes.get_legend_handles_labels()

@@ -74,6 +74,28 @@ def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+def frame_unit_square(axes: Axes, diagonal: str, words: Words) -> None:
+    """Lay out axes that both go from 0 to 1, with a dotted diagonal.
+
+    Parameters
+    ----------
+    axes
+        Empty: the diagonal is then the first in the legend.
+    diagonal
+        What it means, for the legend.
+    words
+        The words of a language, for its numbers.
+    """
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), label=diagonal)
+    axes.set_aspect("equal")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(number_formatter(words, 1))
+    axes.grid(color=PALE, linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
 @house_style()
 def render_figure(figure: Figure, kind: str) -> bytes:
     """Render a figure as SVG, PDF or PNG (300 dpi), with the same bytes every time.
