@@ -192,6 +192,27 @@ def test_a_deeper_cut_goes_on_from_a_shallower_one_and_gives_the_same(discs, tmp
     assert torch.equal(resumed.batch([0], [1]), direct.batch([0], [1]))
 
 
+def test_activations_of_another_device_are_not_taken(discs, tmp_path, monkeypatch):
+    backbone, views = load_backbone(LITE0).resized(64), make_views(2)
+    store = ActivationStore(tmp_path)
+    store.get(backbone, "stage7", discs[0][:1], views)
+    other = torch.device("cuda")
+    monkeypatch.setattr("meninx.finetune.activations.find_device", lambda: other)
+    store.get(backbone, "stage7", discs[0][:1], views)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_graphics_card_gives_the_activations_of_the_processor(discs, tmp_path, monkeypatch):
+    backbone, views = load_backbone(LITE0).resized(64), make_views(2)
+    fast = ActivationStore(tmp_path).get(backbone, "stage7", discs[0][:1], views)
+    monkeypatch.setattr(arithmetic, "find_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("meninx.finetune.activations.find_device", lambda: torch.device("cpu"))
+    arithmetic.bring_into_fast_form.cache_clear()
+    exact = ActivationStore(tmp_path).get(backbone, "stage7", discs[0][:1], views)
+    np.testing.assert_allclose(fast.batch([0], [0]), exact.batch([0], [0]), atol=1e-2)
+
+
 def test_an_altered_file_is_computed_again(discs, tmp_path, monkeypatch):
     backbone, views = load_backbone(LITE0).resized(64), make_views(2)
     store = ActivationStore(tmp_path)
@@ -232,7 +253,8 @@ def test_the_files_that_were_not_used_for_longest_go_first(discs, tmp_path, monk
     ids=lambda settings: settings["strategy"],
 )
 def test_every_kind_of_fit_can_be_timed(settings):
-    times = time_fit(FineTunedClassifier(views=2, **{"image_size": 64, **settings}), classes=3)
+    classifier = FineTunedClassifier(views=2, **{"image_size": 64, **settings})
+    times = time_fit(classifier, images=12, classes=3)
     assert times.training > 0
     assert (times.activations > 0) == (settings["strategy"] != "full")
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors import safe_open
 
 from meninx.cohort import Cohort
@@ -19,7 +20,7 @@ from meninx.matrix import Advice
 from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
 from meninx.study.costs import Costs, fit_into, price
 from meninx.study.tasks import fit_on_all
-from meninx.study.workers import run_in_workers
+from meninx.study.workers import _choose_start, run_in_workers
 from tests.conftest import write_cohort
 
 LITE0 = "tf_efficientnet_lite0"
@@ -165,7 +166,7 @@ def priced(monkeypatch):
     return plan, Costs.measure(plan, images=50, classes=3, workers=1)
 
 
-def _give_times(classifier, classes):
+def _give_times(classifier, images, classes):
     return TIMES
 
 
@@ -269,6 +270,11 @@ torch.set_num_threads(2)
 sizes = [tensor.numel() for tensor in run_in_workers(torch.ones, [(2**22,), (2**22,)], 2)]
 sys.exit(sizes != [2**22] * 2)
 """
+
+
+def test_workers_are_not_forked_where_cuda_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert _choose_start() == "spawn"
 
 
 def test_large_results_come_back_from_workers_of_a_parent_with_several_threads():

@@ -1,7 +1,7 @@
 """Out-of-fold predictions: the only numbers that scores are computed from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -28,12 +28,16 @@ class Predictions:
     probabilities
         ``(r, n, k)``: for each of r repeats, the probabilities of each image by the model that
         was trained without its patient.
+    patients_known
+        Whether it was said which images are of one patient. Where not, each was taken for a
+        patient of its own, so that the model may have seen an image's patient after all.
     """
 
     classes: tuple[str, ...]
     labels: np.ndarray
     patients: np.ndarray
     probabilities: np.ndarray
+    patients_known: bool = True
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, samples: Sequence[str] | np.ndarray) -> Self:
@@ -94,6 +98,9 @@ class Predictions:
 
     def take(self, rows: np.ndarray) -> "Predictions":
         """Give the predictions of some images, by their row numbers."""
-        return Predictions(
-            self.classes, self.labels[rows], self.patients[rows], self.probabilities[:, rows]
+        return replace(
+            self,
+            labels=self.labels[rows],
+            patients=self.patients[rows],
+            probabilities=self.probabilities[:, rows],
         )

@@ -3,7 +3,7 @@
 The prefix never changes, so its output for an image and view is computed once, whatever the
 number of folds, repeats, strategies and studies; a deeper cut goes on from what is stored at a
 shallower one. The store is content-addressed: the name of a file is the hash of all that its
-content depends on (pixels, weights, preprocessing, precision, cut, views), so it can never
+content depends on (pixels, weights, preprocessing, precision, device, cut, views), so it can never
 serve the wrong activations.
 
 A file is in the safetensors format: one tensor ``activations`` ``(v, c, h, w)``, one entry a
@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ from safetensors.torch import save
 from meninx.backbones import Backbone
 from meninx.cohort import Image, Images, as_pixels, fingerprint_of
 from meninx.files import write_whole
-from meninx.finetune.arithmetic import EXACT, bring_into_fast_form, look, run_prefix
+from meninx.finetune.arithmetic import EXACT, bring_into_fast_form, find_device, look, run_prefix
 from meninx.finetune.views import View
 
 # Raise it when the numbers that a prefix gives could change.
@@ -200,7 +201,8 @@ class ActivationStore:
             "weights": backbone.source.sha256 or backbone.source.location,
             "preparation": [backbone.input_size, backbone.mean, backbone.std],
             "precision": self.precision,
-            "views": [asdict(view) for view in views],
+            "device": find_device().type,
+            "views": _describe_views(views),
             "torch": torch.__version__,
         }
 
@@ -208,6 +210,12 @@ class ActivationStore:
         content = json.dumps({**address, "cut": cut}, sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest}.safetensors"
+
+
+@lru_cache(maxsize=64)
+def _describe_views(views: tuple[View, ...]) -> list[dict[str, Any]]:
+    """Describe views once, not for every image."""
+    return [asdict(view) for view in views]
 
 
 def _write(path: Path, activations: torch.Tensor) -> None:

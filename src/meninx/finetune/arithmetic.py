@@ -1,7 +1,8 @@
-"""Arithmetic: in which kind of number this processor is fastest, and whether that is exact enough.
+"""Arithmetic: where and in what kind of number a network is fastest, and if it is exact enough.
 
 bfloat16 keeps 8 significant bits. Where the processor multiplies it natively it halves memory
-and doubles speed; elsewhere it would be slower than float32.
+and doubles speed; elsewhere it would be slower than float32. Frozen prefixes run on a graphics
+card where CUDA finds one; suffixes train on the processor, many at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,18 @@ def find_fast_dtype() -> torch.dtype:
     return torch.bfloat16 if is_native else torch.float32
 
 
+def find_device() -> torch.device:
+    """Give the device that frozen prefixes run on: the first CUDA one, or the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def find_prefix_dtype() -> torch.dtype:
+    """Give the kind of number that the device of the prefixes computes fastest in."""
+    if find_device().type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return find_fast_dtype()
+
+
 def choose_precision(
     backbone: Backbone, images: Images, labels: Sequence[object], views: tuple[View, ...]
 ) -> str:
@@ -53,9 +66,9 @@ def choose_precision(
     str
         ``bfloat16-from-`` and the first stage computed in it, the earliest with which the
         probabilities that a linear head gives to the images move by less than 0.01;
-        ``float32`` where none does, or the processor has no bfloat16.
+        ``float32`` where none does, or the device has no bfloat16.
     """
-    if find_fast_dtype() is torch.float32:
+    if find_prefix_dtype() is torch.float32:
         return EXACT
     _, targets = np.unique(np.asarray(labels), return_inverse=True)
     rows = _take_evenly(targets)
@@ -96,7 +109,7 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     for name, child in network.named_children():
         is_fast = is_fast or precision == f"bfloat16-from-{name}"
         child.to(dtype=torch.bfloat16 if is_fast else torch.float32)
-    return network.to(memory_format=torch.channels_last)
+    return network.to(find_device(), memory_format=torch.channels_last)
 
 
 def run_prefix(
@@ -119,17 +132,17 @@ def run_prefix(
     Yields
     ------
     str, torch.Tensor
-        Each cut and its activations.
+        Each cut and its activations, in the processor's memory.
     """
     layers = [*network.named_children(), ("head", nn.Identity())]
     names = [name for name, _ in layers]
-    x = inputs
+    x = inputs.to(find_device())
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         for name, layer in layers[names.index(start) :]:
             if name in cuts:
-                yield name, x.clone(memory_format=torch.contiguous_format)
+                yield name, x.clone(memory_format=torch.contiguous_format).cpu()
             if name == cuts[-1]:
                 break
             weight = next(layer.parameters(), x)

@@ -24,7 +24,7 @@ from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, compute_features, draw_batches, train
 from meninx.finetune.views import make_views
 
-PREDICTION_BATCH = 32
+PREDICTION_BATCH = 8
 
 
 class FineTunedClassifier(ClassifierMixin, BaseEstimator):
@@ -64,9 +64,11 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         ``(k,)`` the labels, sorted.
     backbone_
         The pretrained backbone.
+    suffix_, head_
+        What was trained: activations at the cut to features, and features to logits.
     network_
-        From normalised images ``(n, 3, s, s)`` to logits ``(n, k)``: children ``stem``,
-        ``stage1`` … ``pool``, ``head``.
+        The whole, put together anew each time it is asked for: from normalised images
+        ``(n, 3, s, s)`` to logits ``(n, k)``, children ``stem``, ``stage1`` … ``pool``, ``head``.
 
     Notes
     -----
@@ -162,7 +164,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             self._train_folded(suffix, head, activations, targets)
         else:
             self._train(suffix, head, activations, targets)
-        self.network_ = _join(self.backbone_.prefix(self.cut_), suffix, head)
+        self.suffix_, self.head_ = suffix.eval(), head.eval()
         return self
 
     def decision_function(self, X: Images) -> np.ndarray:
@@ -172,10 +174,9 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         activations = self._get_activations(X)
-        suffix = self.network_[self._prefix_length() : -1]
-        features = _compute_all_features(suffix, activations, self.views)
+        features = _compute_all_features(self.suffix_, activations, self.views)
         with torch.inference_mode():
-            logits: np.ndarray = self.network_[-1](features).mean(dim=1).double().numpy()
+            logits: np.ndarray = self.head_(features).mean(dim=1).double().numpy()
         return logits
 
     def predict_proba(self, X: Images) -> np.ndarray:
@@ -186,6 +187,12 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         """Give the most probable class of each image, ``(n,)``."""
         chosen: np.ndarray = self.classes_[self.decision_function(X).argmax(axis=1)]
         return chosen
+
+    @property
+    def network_(self) -> nn.Sequential:
+        """Put the frozen prefix, the suffix and the head together, each a copy."""
+        check_is_fitted(self)
+        return _join(self.backbone_.prefix(self.cut_), self.suffix_, self.head_)
 
     def choose_network(self) -> tuple[Backbone, str]:
         """Load the backbone (from scratch, with fresh weights) and find where it is cut.
@@ -257,15 +264,15 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         folded.write_back(suffix)
         suffix.eval()
 
-    def _prefix_length(self) -> int:
-        """Count the network's children before the cut."""
-        names = [name for name, _ in self.network_.named_children()]
-        return names.index(self.cut_)
+
+def load_backbone(name: str, weights: Path | None = None) -> Backbone:
+    """Load a backbone once a process; its layers are only ever read or copied."""
+    # The cache tells `f(name)` from `f(name, None)`.
+    return _load_backbone(name, weights)
 
 
 @lru_cache(maxsize=16)
-def load_backbone(name: str, weights: Path | None = None) -> Backbone:
-    """Load a backbone once a process; its layers are only ever read or copied."""
+def _load_backbone(name: str, weights: Path | None) -> Backbone:
     return Backbone.load(name, weights)
 
 

@@ -19,6 +19,8 @@ from meninx.finetune.heads import solve_linear_head
 from meninx.finetune.training import compute_features, draw_batches, train
 
 STEPS = 3
+# Enough for a linear head to show how long it takes; more are in proportion.
+MOST_IMAGES = 64
 
 Result = TypeVar("Result")
 
@@ -45,14 +47,14 @@ class FitTimes:
     prediction: float
 
 
-def time_fit(classifier: FineTunedClassifier, classes: int) -> FitTimes:
+def time_fit(classifier: FineTunedClassifier, images: int, classes: int) -> FitTimes:
     """Time the parts of a classifier's fit on this machine, on one thread.
 
     Parameters
     ----------
     classifier
         Not fitted.
-    classes
+    images, classes
         How many there are.
     """
     backbone, cut = classifier.choose_network()
@@ -66,11 +68,14 @@ def time_fit(classifier: FineTunedClassifier, classes: int) -> FitTimes:
         (reached, first) = _time(lambda: dict(run_prefix(network, "stem", [cut], noise)))
         activations = reached[cut]
     stored = StoredActivations((activations,) * batch)
-    labels = np.arange(batch) % classes
     if cut == "head":
-        features = np.random.default_rng(0).normal(size=(batch, views, backbone.features))
-        _, fitting = _time(lambda: solve_linear_head(features, labels, classifier.regularisation))
-        return FitTimes(first, 0.0, fitting / batch, 0.0)
+        solved = min(images, MOST_IMAGES)
+        random = np.random.default_rng(0)
+        features = random.normal(size=(solved, views, backbone.features)).astype(np.float32)
+        targets = np.arange(solved) % classes
+        _, fitting = _time(lambda: solve_linear_head(features, targets, classifier.regularisation))
+        return FitTimes(first, 0.0, fitting / solved, 0.0)
+    labels = np.arange(batch) % classes
     suffix, start = _time(lambda: backbone.suffix(cut))
     if classifier.strategy == "partial":
         folded, folding = _time(lambda: fold_for_training(suffix, activations[:1].float()))

@@ -53,7 +53,7 @@ class Costs:
         """
         cells = [cell for cell in plan.cells if cell.is_fitted]
         classifiers = {cell.name: make_classifier(cell, seed=0) for cell in cells}
-        work = [(classifier, classes) for classifier in classifiers.values()]
+        work = [(classifier, images, classes) for classifier in classifiers.values()]
         times = dict(zip(classifiers, run_in_workers(time_fit, work, workers), strict=True))
         return cls(images, plan.folds, workers or os.cpu_count() or 1, times, classifiers)
 

@@ -38,7 +38,7 @@ MOST_WRONG = 6
 MOST_REFITS = 2
 # In each fold that is fitted again: images in the sanity check, and with a lesion.
 MOST_FORGOTTEN, MOST_MARKED = 8, 64
-BATCH = 16
+BATCH = 4
 
 
 @dataclass(frozen=True)

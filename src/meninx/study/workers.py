@@ -1,5 +1,8 @@
 """Workers: processes that a study hands its independent pieces of work to."""
 
+import contextlib
+import ctypes
+import gc
 import multiprocessing
 import os
 import sys
@@ -12,10 +15,6 @@ import torch
 from threadpoolctl import threadpool_limits
 
 Result = TypeVar("Result")
-
-# A forked worker has all that is imported and loaded already, and shares the memory of it;
-# where the system cannot fork a process with threads safely, a new one is started.
-START = "fork" if sys.platform == "linux" else "spawn"
 
 
 def run_in_workers(
@@ -41,9 +40,22 @@ def run_in_workers(
     if count <= 1:
         yield from (_call(function, arguments) for arguments in work)
         return
-    context = multiprocessing.get_context(START)
-    with ProcessPoolExecutor(count, context, initializer=_stay_on_one_thread) as pool:
+    context = multiprocessing.get_context(_choose_start())
+    with (
+        _shared_memory(),
+        ProcessPoolExecutor(count, context, initializer=_stay_on_one_thread) as pool,
+    ):
         yield from pool.map(_call, [function] * len(work), work)
+
+
+def _choose_start() -> str:
+    """Choose how a worker comes to be.
+
+    A forked worker has all that is imported and loaded already, and shares the memory of it.
+    Where the system cannot fork a process with threads safely, or CUDA is there, which cannot be
+    used in a forked process, a new one is started.
+    """
+    return "fork" if sys.platform == "linux" and not torch.cuda.is_available() else "spawn"
 
 
 def _stay_on_one_thread() -> None:
@@ -58,7 +70,32 @@ def _stay_on_one_thread() -> None:
 
 def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
     with one_thread():
-        return function(*arguments)
+        result = function(*arguments)
+    _give_memory_back()
+    return result
+
+
+@contextmanager
+def _shared_memory() -> Iterator[None]:
+    """Let workers that are forked inside share as much of this process's memory as can be.
+
+    A collection of garbage writes into every object that it looks at, and what a forked process
+    writes to it no longer shares; so what is there now is not looked at in the workers.
+    """
+    gc.collect()
+    _give_memory_back()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _give_memory_back() -> None:
+    """Return freed memory to the system: the C library would keep as much as was ever used."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
