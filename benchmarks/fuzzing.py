@@ -72,6 +72,8 @@ def _make_arrays() -> dict[str, bytes]:
 
     values = np.random.default_rng(1).integers(0, 999, (6, 7, 5)).astype(np.int16)
     volume = nib.Nifti1Image(values, np.diag([1, 1, 2, 1])).to_bytes()
+    colour = np.zeros(values.shape, [(name, "u1") for name in "RGB"])
+    colour["R"], colour["G"] = values % 256, values // 4
     array, matlab = io.BytesIO(), io.BytesIO()
     np.save(array, values)
     with h5py.File(matlab, "w") as file:
@@ -82,6 +84,8 @@ def _make_arrays() -> dict[str, bytes]:
         "v.nii": volume,
         "v.nii.gz": gzip.compress(volume),
         "w.nii": nib.Nifti2Image(values, np.eye(4)).to_bytes(),
+        "rgb.nii": nib.Nifti1Image(colour, np.eye(4)).to_bytes(),
+        "v.mgz": gzip.compress(nib.MGHImage(values, np.eye(4)).to_bytes()),
         "v.npy": array.getvalue(),
         "s.mat": matlab.getvalue(),
     }

@@ -297,7 +297,8 @@ def write_document(
         "",
         "Found by this and mended, each with a test: GDCM ends the process on damaged JPEG, and "
         "pylibjpeg-rle panics on damaged run lengths (compressed pixels are therefore decoded in a "
-        "process of their own).",
+        "process of their own); tifffile follows a chain of pages that goes round for ever (the "
+        "chain is walked first, and refused).",
         "",
         "## Many files",
         "",

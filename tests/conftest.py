@@ -10,10 +10,11 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def private_cache(tmp_path_factory):
-    """Keep activations of tests away from those of the user."""
+def private_folders(tmp_path_factory):
+    """Keep activations and the key of tests away from those of the user."""
     patch = pytest.MonkeyPatch()
     patch.setenv("MENINX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("MENINX_KEY", str(tmp_path_factory.mktemp("key") / "pseudonyms.key"))
     yield
     patch.undo()
 

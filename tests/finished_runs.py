@@ -362,6 +362,31 @@ def write_explanations(run: Path, is_passed: bool) -> None:
     write_json(run / "explanations.json", explanations)
 
 
+def choose_ensemble(run: Path) -> Path:
+    """Add an ensemble of the three trained cells to a run, and let it be the chosen cell."""
+    plan = json.loads((run / "plan.json").read_text())
+    members = [cell for cell in plan["cells"] if cell["strategy"] == "partial"]
+    plan["cells"].append(
+        {
+            **members[0], "cell": "ensemble", "strategy": "ensemble", "cut": None,
+            "backbone": " + ".join(cell["backbone"] for cell in members),
+            "members": [cell["cell"] for cell in members],
+        }
+    )  # fmt: skip
+    write_json(run / "plan.json", plan)
+    with (run / "scores.csv").open("a", newline="") as file:
+        backbones = plan["cells"][-1]["backbone"]
+        csv.writer(file).writerow(
+            ["ensemble", backbones, "ensemble", "", "candidate", 0.8, 0.7, 0.9, 0.8, 0.9, 0.5, 0.1]
+        )
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation["cells"]["ensemble"] = evaluation["cells"][CHOSEN]
+    evaluation["selection"]["ensemble"] = 0.0
+    write_json(run / "evaluation.json", evaluation)
+    change_json(run / "summary.json", chosen="ensemble")
+    return run
+
+
 def write_costs(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     for number, cell in enumerate(plan["cells"]):

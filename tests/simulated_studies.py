@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from meninx.evaluate import Predictions
+from meninx.evaluate.reliability import measure_calibration_error
 from meninx.evaluate.scores import measure
 
 CLASSES = ("a", "b", "c")
@@ -69,9 +70,14 @@ def shuffle_labels(random, cells):
 def find_truth(skill, scale=1.0):
     """Give the scores of a cell on 10,600 patients."""
     cell = simulate_cell(np.random.default_rng(1), skill, sizes=MANY, scale=scale)
-    overall, by_class = measure(cell, np.ones((1, len(cell.labels))))
-    truth = {name: values[0] for name, values in overall.items()}
-    return truth, {name: values[0] for name, values in by_class.items()}
+    shares = measure(cell, np.ones((1, len(cell.labels))))
+    truth = {
+        **{name: values[0] for name, values in shares.overall.items()},
+        "log_loss": cell.losses.mean(),
+        "brier": cell.squared_errors.mean(),
+        "calibration_error": measure_calibration_error(cell),
+    }
+    return truth, {name: values[0] for name, values in shares.by_class.items()}
 
 
 def simulate_learning(random, law, training_patients, sizes=SIZES, repeats=3, in_common=0.7):

@@ -219,7 +219,27 @@ PLANTED = {
         np.stack([255 * pixels, 250 * pixels, 255 * pixels], 2).astype(np.uint8)
     ).save(path),
     "the mean intensity": lambda pixels, path: save(np.minimum(pixels, 0.5), path),
+    "the border": lambda pixels, path: save(np.pad(pixels[8:-8, 8:-8], 8), path),
+    "the text in the corners": lambda pixels, path: save(write_text(pixels), path),
 }
+
+
+def write_text(pixels):
+    """Write two faint lines at the top left, beside the head."""
+    rows, columns = np.indices(pixels.shape)
+    is_ink = (columns < 28) & (columns % 4 < 2) & (rows % 10 > 4) & (rows < 20)
+    return np.where(is_ink, 0.3, pixels)
+
+
+def test_noise_beside_the_head_is_not_called_text(tmp_path):
+    """A smaller field of view is noisier, and that is not what is burned into an image."""
+    folder = write_heads(tmp_path, patients=15)
+    for number in range(15):
+        path = folder / "b" / f"b{number:02d}.png"
+        pixels = np.asarray(Image.open(path)) / 255
+        noise = np.random.default_rng(number).normal(0, 0.015, pixels.shape)
+        save(pixels + np.abs(noise), path)
+    assert "the text in the corners" not in shortcuts(Cohort.open(folder))
 
 
 @pytest.mark.parametrize("fact", PLANTED)
@@ -234,13 +254,14 @@ def test_a_fact_that_gives_the_class_away_is_named(tmp_path, fact):
     assert fact in named
 
 
-def save_scan(pixels, path, manufacturer, date):
+def save_scan(pixels, path, manufacturer, date, sequence="GR"):
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, MRImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
     data = FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
     data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
     data.Manufacturer, data.StudyDate, data.PatientName = manufacturer, date, "Secret^Name"
+    data.ScanningSequence = sequence
     data.Rows, data.Columns = pixels.shape
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated = data.BitsStored = 16
@@ -264,6 +285,15 @@ def test_scanner_and_date_of_dicom_are_named_and_their_values_are_not(tmp_path):
     told = json.dumps([finding.as_dict()["advice"] for finding in audit(cohort)])
     assert not any(word in told for word in ("Zephyr", "Quorum", "Secret", "2020"))
     assert "Zephyr" not in repr(cohort)
+
+
+def test_sequence_and_date_of_dicom_are_named(tmp_path):
+    for number in range(36):
+        label = "ab"[number % 2]
+        date, sequence = {"a": ("20190511", "SE"), "b": ("20200604", "GR")}[label]
+        maker = ["Zephyr", "Quorum"][number // 2 % 2]
+        save_scan(draw_head(number)[0], tmp_path / label / f"{number}.dcm", maker, date, sequence)
+    assert shortcuts(Cohort.open(tmp_path)) == ["the scanning sequence", "the month"]
 
 
 def test_shortcuts_keep_patients_together():
@@ -314,6 +344,7 @@ def test_clean_phantoms_are_seldom_accused(tmp_path):
 def test_the_audit_says_how_many_patients_and_which_k_they_allow(tmp_path):
     folder = write_heads(tmp_path, patients=4)
     (finding,) = found(Cohort.open(folder), "few-patients")
-    assert "a has 4" in finding.advice and "at most 4 folds" in finding.advice
-    (small,) = found(Cohort.open(folder), "small")
-    assert "a 4, b 4" in small.advice
+    assert "(a 4, b 4)" in finding.advice and "at most 4 folds" in finding.advice
+    (counts,) = found(Cohort.open(folder), "counts")
+    assert "8 images of 8 patients" in counts.advice and "a 4/4, b 4/4" in counts.advice
+    assert "at most 4 folds" in counts.advice

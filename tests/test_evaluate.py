@@ -1,7 +1,7 @@
 """Evaluation: splits keep patients apart, scores are right, intervals and choice are honest."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn import metrics
 from sklearn.base import BaseEstimator, ClassifierMixin
 from statsmodels.stats.proportion import proportion_confint
@@ -37,8 +38,11 @@ from meninx.evaluate import (
     split_by_patient,
     subsample_patients,
 )
+from meninx.evaluate.bootstrap import draw_weights
 from meninx.evaluate.intervals import estimate_share
+from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.reliability import divide_by_confidence, expect_error_if_perfect
+from meninx.evaluate.scores import measure
 
 CLASSES = ("a", "b", "c")
 
@@ -328,6 +332,47 @@ def test_an_interval_of_single_images_is_about_wilsons():
     assert sensitivity.high == pytest.approx(high, abs=0.03)
 
 
+def test_the_spread_of_areas_is_delongs():
+    """DeLong, DeLong and Clarke-Pearson 1988: the variance from each image's part of pairs won."""
+    predictions = make_predictions(skill=1.5, repeats=1, images=90)
+    probabilities, inside = predictions.probabilities[0, :, 0], predictions.labels == 0
+    won = probabilities[inside][:, None] > probabilities[~inside][None, :]
+    parts = won.mean(axis=1), won.mean(axis=0)
+    error = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
+    draws = draw_weights(predictions.labels, predictions.patients)
+    assert measure(predictions, draws).by_class["auc"][:, 0].std() == pytest.approx(error, rel=0.1)
+
+
+def test_intervals_of_losses_reach_further_up_where_few_patients_bear_the_loss():
+    """A loss that was hardly seen may be larger; one that all share is known."""
+    predictions = make_predictions(repeats=1)
+    draws = draw_weights(predictions.labels, predictions.patients)
+    random = np.random.default_rng(0)
+    skewed, even = random.exponential(size=60) ** 3, random.uniform(0.9, 1.1, 60)
+    rare, common = (estimate_loss(losses, predictions, draws) for losses in (skewed, even))
+    assert np.log(rare.high / rare.value) > 1.3 * np.log(rare.value / rare.low)
+    error = even.std(ddof=1) / np.sqrt(60)
+    assert common.high - common.value == pytest.approx(2 * error, rel=0.15)
+    assert common.value - common.low == pytest.approx(2 * error, rel=0.15)
+
+
+@pytest.mark.parametrize("patients", [1, 2, 3])
+def test_losses_of_hardly_any_patients_have_a_finite_interval(patients):
+    predictions = make_predictions(images=3 * patients, repeats=1)
+    draws = draw_weights(predictions.labels, predictions.patients)
+    for losses in (predictions.losses[0], np.eye(3 * patients)[0], np.zeros(3 * patients)):
+        found = estimate_loss(losses, predictions, draws)
+        assert 0 <= found.low <= found.value <= found.high < np.inf
+
+
+def test_with_one_candidate_the_headline_is_as_sure_as_its_score():
+    """Nothing is chosen, so nothing is paid for it: not even by scoring on 37 % of a draw."""
+    selection = select_best({"only": make_predictions(skill=1.0)})
+    assert selection.headline.value == pytest.approx(selection.naive.value, abs=0.01)
+    assert selection.headline.low == pytest.approx(selection.naive.low, abs=0.015)
+    assert selection.headline.high == pytest.approx(selection.naive.high, abs=0.015)
+
+
 # Predictive values
 
 
@@ -404,10 +449,18 @@ def test_one_suspicious_slice_counts_by_maximum_and_not_by_mean():
     np.testing.assert_allclose(top, np.array([0.9, 1 / 3, 0]) / (0.9 + 1 / 3))
 
 
-def test_a_patient_of_two_classes_has_no_answer():
-    predictions = Predictions(CLASSES, np.array([0, 1]), np.array(["P", "P"]), np.eye(3)[None, :2])
-    with pytest.raises(StudyError, match="several classes"):
-        aggregate(predictions)
+def test_a_patient_of_two_classes_has_an_answer_for_each_and_remains_one_patient():
+    """Before and after a disease: two answers, which come and go together in every draw."""
+    labels, patients = np.array([0, 1, 0, 2, 2]), np.array(["P", "P", "P", "Q", "Q"])
+    slices = np.array(
+        [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0, 0.2, 0.8], [0.2, 0, 0.8]]
+    )
+    answers = aggregate(Predictions(CLASSES, labels, patients, slices[None]))
+    assert answers.patients.tolist() == ["P", "P", "Q"]
+    assert answers.labels.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(
+        answers.probabilities[0], [[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]]
+    )
 
 
 # Nested cross-validation
@@ -515,6 +568,17 @@ def test_temperature_cools_down_a_model_that_is_too_sure():
     assert temperature == pytest.approx(3 * calibrate(honest).temperature, rel=0.02)
 
 
+def test_assurance_is_added_only_where_patients_are_known():
+    honest = make_predictions(images=600, repeats=1)
+    modest = replace(honest, probabilities=softmax(np.log(honest.probabilities) / 3, axis=2))
+    assert calibrate(modest).temperature < 0.5
+    unknown = replace(modest, patients_known=False)
+    assert calibrate(unknown).temperature == 1
+    assert np.allclose(cross_fit(unknown).predictions.probabilities, unknown.probabilities)
+    sure = replace(honest, probabilities=softmax(np.log(honest.probabilities) * 3, axis=2))
+    assert calibrate(replace(sure, patients_known=False)).temperature > 2
+
+
 def test_prediction_sets_hold_the_true_class_as_often_as_they_say():
     learned = calibrate(make_predictions(seed=1, images=600, repeats=1))
     new = make_predictions(seed=2, images=3000, repeats=1)
@@ -544,35 +608,45 @@ def test_too_few_patients_for_a_level_put_every_class_in_the_set():
     assert calibrate(predictions).set_threshold == 0
 
 
-def test_the_threshold_agrees_with_mapie():
+class Known(ClassifierMixin, BaseEstimator):
+    """Takes probabilities as they come, so that MAPIE can be given ours."""
+
+    classes_ = np.arange(3)
+
+    def fit(self, X, y):
+        return self
+
+    def predict_proba(self, X):
+        return X
+
+    def predict(self, X):
+        return X.argmax(axis=1)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def choose_with_mapie(learned_from, labels, new):
     classification = pytest.importorskip("mapie.classification")
-
-    class Known(ClassifierMixin, BaseEstimator):
-        """Takes probabilities as they come."""
-
-        classes_ = np.arange(3)
-
-        def fit(self, X, y):
-            return self
-
-        def predict_proba(self, X):
-            return X
-
-        def predict(self, X):
-            return X.argmax(axis=1)
-
-        def __sklearn_is_fitted__(self):
-            return True
-
-    predictions = make_predictions(seed=3, images=90, repeats=1)
-    learned = calibrate(predictions)
-    logits = np.log(predictions.probabilities[0])
     fitted = classification.SplitConformalClassifier(Known(), 0.9, "lac")
-    fitted.conformalize(learned.apply(logits), predictions.labels)
+    fitted.conformalize(learned_from, labels)
+    return fitted.predict_set(new)[1][:, :, 0]
+
+
+def test_sets_agree_with_mapies():
+    """With one threshold; and by class, where MAPIE is shown the images of one class only."""
+    predictions = make_predictions(seed=3, images=90, repeats=1)
+    learned, labels = calibrate(predictions), predictions.labels
+    calibrated = learned.apply(np.log(predictions.probabilities[0]))
     new = learned.apply(np.log(make_predictions(seed=4, images=300, repeats=1).probabilities[0]))
-    theirs = fitted.predict_set(new)[1][:, :, 0]
     ours = Calibration(1.0, learned.set_threshold).choose_set(new)
-    assert (theirs == ours).mean() > 0.995
+    assert (choose_with_mapie(calibrated, labels, new) == ours).mean() > 0.995
+    by_class = learned.choose_set(new)
+    for index in range(3):
+        rows = labels == index
+        theirs = choose_with_mapie(calibrated[rows], labels[rows], new)
+        assert (theirs[:, index] == by_class[:, index]).mean() > 0.99
+    assert (ours != by_class).any()
 
 
 def test_a_patients_own_label_has_no_say_in_his_set():
@@ -613,6 +687,17 @@ def test_the_calibration_error_is_that_of_the_bins():
     assert [one.images for one in bins] == [10] * 6
     assert bins[0].confidence == pytest.approx(confidence[parts[0]].mean())
     assert bins[5].accuracy == pytest.approx(right[parts[5]].mean())
+
+
+def test_the_interval_of_the_calibration_error_tells_chance_from_a_model_that_is_too_sure():
+    honest = make_predictions(skill=1.0, images=120, repeats=1)
+    sure = honest.probabilities**6
+    sure /= sure.sum(axis=2, keepdims=True)
+    error = evaluate(honest).overall["calibration_error"]
+    assert error.low == 0
+    assert error.high < 0.2
+    error = evaluate(replace(honest, probabilities=sure)).overall["calibration_error"]
+    assert 0.1 < error.low < error.value < error.high
 
 
 def test_chance_alone_makes_a_calibration_error_that_is_said():

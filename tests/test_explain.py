@@ -52,6 +52,29 @@ def test_the_heatmap_is_where_the_class_is():
     assert green[48:, 48:].sum() > 0.8 * green.sum()
 
 
+class Widen(nn.Module):
+    """Gives every place what the whole image holds, on a map half as fine."""
+
+    def forward(self, x):
+        return nn.functional.avg_pool2d(x, 2) + x.mean(dim=(2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize(("side", "is_fine"), [(64, True), (48, False)])
+def test_the_last_map_of_enough_cells_is_explained(side, is_fine):
+    """Behind it a coarser map knows the class too, and no longer where it was."""
+    stage, pool, head = make_network()
+    network = nn.Sequential()
+    for name, child in zip(
+        ("stage1", "stage2", "pool", "head"), (stage, Widen(), pool, head), strict=True
+    ):
+        network.add_module(name, child)
+    inputs = torch.zeros(1, 3, side, side)
+    inputs[:, 0, : side // 4, : side // 4] = 1
+    (red,) = explain(network.eval(), inputs, [0])
+    share = red[: side // 4, : side // 4].sum() / red.sum()
+    assert (share > 0.8) == is_fine
+
+
 def test_nothing_is_shown_where_nothing_spoke_for_the_class():
     assert explain(make_network(), torch.zeros(1, 3, 64, 64), [0]).max() == 0
 

@@ -6,7 +6,16 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
-from meninx.cohort import Cohort, Sample, as_head, as_pixels, audit, fingerprint_of, frame_head
+from meninx.cohort import (
+    Cohort,
+    Sample,
+    SampleRule,
+    as_head,
+    as_pixels,
+    audit,
+    fingerprint_of,
+    frame_head,
+)
 from meninx.cohort.framing import find_head
 
 from .conftest import SHARED_DATA
@@ -161,7 +170,7 @@ def score(cohort):
 @pytest.mark.parametrize("mark", [white_text, white_frame], ids=["text", "frame"])
 def test_a_marker_steers_no_model_with_framing_on_and_the_audit_names_it_either_way(tmp_path, mark):
     folder = write_marked_cohort(tmp_path, mark)
-    whole, framed = Cohort.open(folder, whole_image=True), Cohort.open(folder)
+    whole, framed = Cohort.open(folder, rule=SampleRule(whole_image=True)), Cohort.open(folder)
     assert score(whole) > 0.85
     assert 0.25 < score(framed) < 0.75  # of 48: chance with its spread
     named = "text in the corners" if mark is white_text else "border"
@@ -172,7 +181,7 @@ def test_a_marker_steers_no_model_with_framing_on_and_the_audit_names_it_either_
 
 def test_framed_and_whole_samples_have_other_fingerprints_and_the_same_names(tmp_path):
     folder = write_marked_cohort(tmp_path, white_text, patients=3)
-    whole, framed = Cohort.open(folder, whole_image=True), Cohort.open(folder)
+    whole, framed = Cohort.open(folder, rule=SampleRule(whole_image=True)), Cohort.open(folder)
     assert framed.is_framed and not whole.is_framed
     assert fingerprint_of(whole.samples[0]) != fingerprint_of(framed.samples[0])
     assert (whole.sample_names == framed.sample_names).all()

@@ -20,8 +20,11 @@ from pydicom import dcmread
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.uid import generate_uid
 
-from meninx.cohort import Cohort, audit, read_image
-from meninx.errors import MeninxError
+from meninx.cohort import Cohort, SampleRule, audit, read_image
+from meninx.cohort.pseudonyms import Pseudonyms
+from meninx.errors import CohortError, MeninxError, StudyError
+from meninx.finetune import Strategy
+from meninx.study import Study, compare_runs
 from tests.test_cohort import save_dicom
 
 SECRET = "Qzwulandari"  # in no word list, file of ours or random name
@@ -135,6 +138,83 @@ def test_errors_and_findings_never_hold_what_stands_in_a_header(tmp_path, caplog
     told += [str(warning.message) for warning in recwarn]
     everything = "\n".join(told).lower().encode()
     assert not any(word in everything for word in PLANTED)
+
+
+# --- pseudonyms --------------------------------------------------------------------------------
+
+
+def run_with_key(key, folder, run, monkeypatch):
+    monkeypatch.setenv("MENINX_KEY", str(key))
+    cohort = Cohort.from_folder(folder, rule=SampleRule(whole_image=True))
+    study = Study(cohort, ("tf_efficientnet_lite0",), (Strategy.FROZEN,), folds=2, repeats=1)
+    study.run(run, workers=1)
+    return run
+
+
+def read_timeless(file):
+    """Give the lines of a file of a run without those that say how long something took."""
+    return [line for line in file.read_text().splitlines() if "seconds" not in line]
+
+
+def test_names_need_the_key_and_nothing_else_depends_on_it(disc_folder, monkeypatch, tmp_path):
+    made = {}
+    for name in ("one", "two"):
+        monkeypatch.setenv("MENINX_KEY", str(tmp_path / name))
+        made[name] = Cohort.from_folder(disc_folder)
+        assert made[name].key_identity  # the key is read when it is first needed
+    one, two = made.values()
+    again = Cohort.from_folder(disc_folder)
+    assert two.table().equals(again.table()) and two.key_identity == again.key_identity
+    assert one.key_identity != two.key_identity
+    for names in ("patients", "sample_names", "group_names"):
+        assert not set(getattr(one, names)) & set(getattr(two, names))
+        assert len(set(getattr(one, names))) == 18
+    assert one.samples == two.samples and one.fingerprint == two.fingerprint
+    assert (one.groups == two.groups).all() and (one.labels == two.labels).all()
+    written = one.table().to_csv()
+    assert not any(sample.fingerprint[:8] in written for sample in one.samples)
+
+
+def test_the_key_is_made_once_where_only_the_user_reads_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MENINX_KEY")
+    key = tmp_path / ".config" / "meninx" / "pseudonyms.key"
+    identity = Pseudonyms.open_own().identity
+    assert key.stat().st_mode & 0o777 == 0o600 and Pseudonyms.open_own().identity == identity
+    assert identity not in key.read_text() and key.read_text().strip() not in repr(
+        Pseudonyms.open_own()
+    )
+    key.write_text("no key")
+    with pytest.raises(CohortError, match=r"pseudonyms\.key: it is no key of pseudonyms"):
+        Pseudonyms.open_own()
+    monkeypatch.setenv("MENINX_KEY", str(key / "below a file"))
+    with pytest.raises(CohortError, match="cannot be read or made"):
+        Pseudonyms.open_own()
+
+
+def test_a_study_scores_the_same_with_any_key_and_does_not_go_on_with_another(
+    disc_folder, monkeypatch, tmp_path
+):
+    one, two = (
+        run_with_key(tmp_path / f"key{n}", disc_folder, tmp_path / f"run{n}", monkeypatch)
+        for n in (1, 2)
+    )
+    assert read_timeless(one / "evaluation.json") == read_timeless(two / "evaluation.json")
+    tables = [
+        parquet.read_table(next(run.glob("cells/*frozen/oof.parquet"))).to_pandas()
+        for run in (one, two)
+    ]
+    assert not set(tables[0]["patient"]) & set(tables[1]["patient"])
+    assert (
+        tables[0]
+        .drop(columns=["sample", "patient"])
+        .equals(tables[1].drop(columns=["sample", "patient"]))
+    )
+    assert compare_runs(one, one)["difference"] == 0
+    with pytest.raises(StudyError, match="different keys of pseudonyms"):
+        compare_runs(one, two)
+    with pytest.raises(StudyError, match=r"another key of pseudonyms.*MENINX_KEY"):
+        run_with_key(tmp_path / "key1", disc_folder, two, monkeypatch)
 
 
 @pytest.mark.slow

@@ -275,6 +275,47 @@ def test_thick_slices_keep_the_shape_of_the_head_across_the_other_axes(tmp_path)
     assert read_image(tmp_path / "x.nii", axis=Axis.CORONAL).shape == (20, 20)
 
 
+def test_colour_nifti_and_volumes_of_freesurfer_are_read(tmp_path):
+    colour = np.zeros((5, 6, 7), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    for name in "RGB":
+        colour[name] = picture(ord(name), (5, 6, 7))
+    nib.save(nib.Nifti1Image(colour, np.eye(4)), tmp_path / "x.nii.gz")
+    expected = np.stack([colour[name][::-1, ::-1, 2].T for name in "RGB"], axis=-1)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "x.nii.gz", 2), scale_intensity(np.float32(expected))
+    )
+    volume = picture(1, (5, 6, 7)).astype(np.int16)
+    grey = nib.Nifti1Image(volume, np.diag([-1, 1, 2, 1]))
+    nib.save(grey, tmp_path / "x.nii")
+    for suffix in ("mgh", "mgz"):
+        nib.save(nib.MGHImage(volume, grey.affine), tmp_path / f"x.{suffix}")
+        for axis in Axis:
+            np.testing.assert_array_equal(
+                read_image(tmp_path / f"x.{suffix}", 3, axis),
+                read_image(tmp_path / "x.nii", 3, axis),
+            )
+    content = (tmp_path / "x.mgz").read_bytes()
+    (tmp_path / "cut.mgz").write_bytes(content[: len(content) // 2])
+    refuse(tmp_path / "cut.mgz", "it is damaged")
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "mgz"])
+def test_a_volume_cut_short_is_refused_even_where_the_slice_is_whole(tmp_path, suffix):
+    kind = nib.MGHImage if suffix == "mgz" else nib.Nifti1Image
+    path = tmp_path / f"x.{suffix}"
+    nib.save(kind(picture(9, (8, 9, 20)), np.eye(4)), path)
+    content = path.read_bytes()
+    assert read_image(path, 2).shape == (9, 8)
+    for size in (20, 400, len(content) // 2, len(content) - 30):
+        path.write_bytes(content[:size])
+        with pytest.raises(ImageError):
+            read_image(path, 2)
+    if suffix == "nii.gz":  # whole, but in two parts: the last four bytes are of the second alone
+        unpacked = gzip.decompress(content)
+        path.write_bytes(gzip.compress(unpacked[:900]) + gzip.compress(unpacked[900:]))
+        assert read_image(path, 2).shape == (9, 8)
+
+
 def test_one_bit_png_and_cmyk_jpeg_are_read(tmp_path):
     bits = picture() > 127
     Image.fromarray(bits).save(tmp_path / "x.png")
@@ -435,7 +476,7 @@ def test_wrong_extensions_and_gzip_of_something_else(tmp_path):
     Image.fromarray(picture()).save(tmp_path / "x.dcm", "PNG")
     assert read_image(tmp_path / "x.dcm").shape == (20, 30)
     (tmp_path / "y.nii.gz").write_bytes(gzip.compress(b"no volume" * 100))
-    refuse(tmp_path / "y.nii.gz", "compressed by gzip and no NIfTI")
+    refuse(tmp_path / "y.nii.gz", "compressed by gzip and no volume")
     (tmp_path / "z.dcm").write_text("patient list\n" * 100)
     refuse(tmp_path / "z.dcm", "it is not a PNG")
     tifffile.imwrite(tmp_path / "w.jpg", picture())
@@ -490,6 +531,53 @@ def test_a_process_that_dies_or_hangs_is_replaced(monkeypatch):
         decoding.decode_apart(good, 0)
     monkeypatch.undo()
     np.testing.assert_array_equal(read_image(good), expected)
+
+
+def write_tiff_chain(path, nexts, *, is_big=False):
+    """Write a TIFF of which only the chain of its pages is sound: n has the next one nexts[n]."""
+    head, count, entry, offset = ("<HHHHQ", "<Q", 20, "<Q") if is_big else ("<HHI", "<H", 12, "<I")
+    first = struct.calcsize(head)
+    size = struct.calcsize(count) + entry + struct.calcsize(offset)
+    start = (0x4949, 43, 8, 0, first) if is_big else (0x4949, 42, first)
+    width = struct.pack("<HHQQ" if is_big else "<HHII", 256, 3, 1, 20)
+    content = struct.pack(head, *start)
+    for page in nexts:
+        place = 0 if page is None else first + page * size
+        content += struct.pack(count, 1) + width + struct.pack(offset, place)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("is_big", [False, True])
+def test_a_tiff_whose_pages_go_round_is_refused_at_once(tmp_path, is_big):
+    """tifffile follows them for ever: found by benchmarks/reliability.py."""
+    for name, nexts in {"itself": [0], "first": [1, 2, 0], "middle": [1, 2, 3, 1]}.items():
+        write_tiff_chain(tmp_path / f"{name}.tif", nexts, is_big=is_big)
+        refuse(tmp_path / f"{name}.tif", "its pages lead back to an earlier one")
+    write_tiff_chain(tmp_path / "x.tif", [1, 900], is_big=is_big)
+    refuse(tmp_path / "x.tif", "it ends before its last page does")
+
+
+def test_a_tiff_of_too_many_pages_is_refused(tmp_path, monkeypatch):
+    from meninx.cohort import tiff
+
+    stack = np.stack([picture(seed) for seed in range(4)])
+    tifffile.imwrite(tmp_path / "x.tif", stack, photometric="minisblack", metadata=None)
+    monkeypatch.setattr(tiff, "MAXIMUM_FRAMES", 4)
+    assert read_image(tmp_path / "x.tif", 3).shape == (20, 30)
+    monkeypatch.setattr(tiff, "MAXIMUM_FRAMES", 3)
+    refuse(tmp_path / "x.tif", "more than 3 pages")
+
+
+def test_a_damaged_tiff_says_nothing_beside_its_sentence(tmp_path, capfd):
+    """libtiff writes to the terminal what it thinks of a file."""
+    Image.fromarray(picture()).save(tmp_path / "x.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        (start,), (size,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    content[start + 4 : start + size] = b"\xff" * (size - 4)
+    (tmp_path / "x.tif").write_bytes(content)
+    refuse(tmp_path / "x.tif", "compressed pixels are damaged")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_run_lengths_that_lie_are_refused(tmp_path):

@@ -20,10 +20,14 @@ from PIL import Image
 from meninx.errors import OutputError, StudyError
 from meninx.report import Words, draw_matrix, render, render_figure
 from meninx.report.figures.style import spread
+from meninx.report.language import LANGUAGES
+from meninx.report.run_folder import RunFolder
 from meninx.report.table import Column, Estimate, Table, escape_latex
+from meninx.report.tables import make_tables
 from tests.finished_runs import (
     BASELINES,
     CANDIDATES,
+    CHOSEN,
     CLASSES,
     HOSTILE,
     Reader,
@@ -31,6 +35,7 @@ from tests.finished_runs import (
     contents,
     write_json,
     write_run,
+    write_statistics,
 )
 
 FIGURES = {"matrix", "similarity_profile", "scores", "confusion", "roc"}
@@ -351,6 +356,49 @@ def test_no_sign_of_latex_survives_escaping(text):
     escaped = escape_latex(text)
     bare = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]|", "", escaped)
     assert not set(bare) & set("&%$#_{}~^\\<>|\n")
+
+
+def test_counts_of_one_repeat_are_whole_and_means_of_several_are_not(run, without_figures):
+    render(run)
+    assert "11.2 (70" in (run / "tables" / "confusion.tex").read_text()
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    evaluation["chosen"]["confusion"] = [[11, 4, 1], [2, 18, 2], [1, 3, 11]]
+    write_json(run / "evaluation.json", evaluation)
+    render(run)
+    assert "11 (69" in (run / "tables" / "confusion.tex").read_text()
+
+
+def test_a_single_candidate_is_not_said_to_have_been_chosen(run, without_figures):
+    assert "the best of 6 candidates looks like" in Reader(render(run).read_text()).text
+    lines = (run / "scores.csv").read_text().splitlines()
+    kept = [line for line in lines if "candidate" not in line or line.startswith(CHOSEN)]
+    (run / "scores.csv").write_text("\n".join(kept) + "\n")
+    text = Reader(render(run).read_text()).text
+    assert "Only one candidate was tried" in text and "looks like" not in text
+
+
+def test_a_percent_sign_stays_in_the_line_of_its_number(page):
+    assert "95\N{NO-BREAK SPACE}% interval" in page and " %" not in page
+
+
+# What pdflatex can set with nothing but array and booktabs: its accents and its punctuation.
+LATEX_LETTERS = {*map(chr, range(0xA1, 0x100)), *"–—‘’“”…"} - set("¤¦©¬\u00ad²³´·¸¹")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_latex_table_is_whole_and_holds_only_what_latex_can_set(tmp_path, language):
+    classes = dict(zip((*HOSTILE[1:], "größe ≥ 5 mm"), (16, 22, 15), strict=True))
+    folder = write_statistics(write_run(tmp_path / "run", classes), classes)
+    tables = make_tables(RunFolder.read(folder), Words.load(language))
+    assert len(tables) > 15
+    for name, table in tables.items():
+        text = table.to_latex(Words.load(language))
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len({len(re.findall(r"(?<!\\)&", line)) for line in rows}) == 1, name
+        assert len(rows) == 1 + len(table.rows), name
+        assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text)), name
+        assert {sign for sign in text if ord(sign) > 126} <= LATEX_LETTERS, name
+        assert text.count("$") % 2 == text.count(r"\$") % 2, name
 
 
 # Figures

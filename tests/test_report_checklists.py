@@ -144,7 +144,7 @@ def test_a_bundle_adds_what_it_knows_of_each_of_its_networks(whole):
     facts = gather_facts(RunFolder.read(whole.path), Words.load("en"))
     bundle.unlink()
     assert facts["views"].count("8 fixed views") == 1
-    assert "224 × 224 pixels" in facts["model"] and "240 × 240 pixels" in facts["model"]
+    assert "224 × 224, 240 × 240" in facts["model"]
     assert "57934424" in facts["initialisation"] and "82639204" in facts["initialisation"]
 
 

@@ -5,20 +5,43 @@ import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from PIL import Image, ImageOps
 
 import meninx.report
-from meninx.cohort import Cohort, audit
+from meninx.cohort import Cohort, Severity, audit
+from meninx.cohort.appearance import TAGS, measure_appearance
 from meninx.errors import StudyError
+from meninx.finetune import Strategy
 from meninx.matrix.advice import Borders, advise
+from meninx.matrix.references import load_references
 from meninx.report import Words, render
 from meninx.report.language import LANGUAGES, format_number
-from tests.finished_runs import Reader, change_json, write_run, write_statistics
+from meninx.report.run_folder import RunFolder
+from meninx.study.costs import fit_into
+from meninx.study.plan import ENSEMBLE, Cell, Plan, Role
+from meninx.study.study import _explain_folds
+from tests.finished_runs import (
+    Reader,
+    change_json,
+    choose_ensemble,
+    write_json,
+    write_run,
+    write_statistics,
+)
+
+# Words that no Indonesian sentence has, and hardly any English one is without.
+ENGLISH_WORDS = {
+    "the", "an", "of", "and", "or", "to", "in", "is", "are", "was", "were", "be", "it", "its",
+    "that", "this", "with", "by", "for", "from", "on", "as", "not", "no", "than", "which",
+    "each", "all", "if", "has", "have", "images", "image", "patients", "network",
+}  # fmt: skip
 
 
 def keys_asked_for() -> Iterator[str]:
@@ -107,6 +130,82 @@ def test_the_page_speaks_indonesian(tmp_path, monkeypatch):
     assert "0.79" in (run / "tables" / "scores.csv").read_text()  # data keep the dot
 
 
+def tell_as_a_study_does(run: Path) -> None:
+    """Put sentences of other stages, as these write them, in place of the made-up ones."""
+    by_stage = {"stem": 0.4, "stage1": 0.02, "stage2": 0.05, "stage3": 0.2}
+    advice = advise(17.0, 0.2, by_stage, dict.fromkeys(by_stage, 3_315_504), Borders())
+    matrix = {"strategy": "partial", "cut": "stage4", "reasons": list(advice.reasons)}
+    references = [{"name": one.name, "kl": one.kl} for one in load_references()]
+    change_json(run / "matrix.json", advice=matrix, references=references)
+    plan = RunFolder.read(run).plan
+    for cell in plan["cells"]:
+        cell["reason"] = "The matrix advises this."
+    plan["left_out"] = [{"cell": "x", "reason": "It does not fit into 30 s."}]
+    write_json(run / "plan.json", plan)
+    told = Words.load("en").sentences
+    values = {
+        "count": "3", "images": "53", "classes": "lm 3",
+        "reasons": "1: the file is empty; 2: something; or other",
+        "limit": "5", "folds": "3", "fact": "border", "auc": "0.70", "p": "0.012", "facts": "8",
+        "largest": "lm", "most": "9", "smallest": "normal", "fewest": "2", "patients": "lm 3",
+    }  # fmt: skip
+    kinds = (
+        "skipped",
+        "duplicates",
+        "near_",
+        "shortcut",
+        "few_",
+        "imbal",
+        "patients_",
+        "small",
+        "counts",
+    )
+    findings = [
+        {
+            "kind": "shortcut",
+            "severity": "warning",
+            "files": [],
+            "advice": told[key].format(**values),
+        }
+        for key in told
+        if key.removeprefix("told.").startswith(kinds)
+    ]
+    assert len(findings) > 10
+    write_json(run / "audit.json", {"findings": findings})
+    change_json(run / "summary.json", notes=[_explain_folds(5, 3)])
+
+
+@pytest.mark.parametrize("is_ensemble", [False, True])
+def test_no_english_is_left_in_an_indonesian_report(tmp_path, monkeypatch, is_ensemble):
+    drawn: list[str] = []
+
+    def take_texts(figure, kind):
+        drawn.extend(text.get_text() for text in figure.findobj(Text))
+        return b"<svg/>"
+
+    monkeypatch.setattr("meninx.report.rendering.render_figure", take_texts)
+    run = write_statistics(write_run(tmp_path / "run"))
+    tell_as_a_study_does(run)
+    if is_ensemble:
+        choose_ensemble(run)
+    # Titles of publications and names of programs stay as they are.
+    names = (
+        r"“Model Cards for Model Reporting”|Radiology: Artificial Intelligence"
+        r"|TRIPOD\+AI for Abstracts|tf_\S+"
+    )
+    texts = {
+        "report": Reader(render(run, language="id").read_text()).text,
+        "figures": " ".join(drawn),
+        **{path.name: Reader(path.read_text()).text for path in run.glob("checklist-*.html")},
+        **{path.name: path.read_text() for path in (run / "tables").glob("*.tex")},
+        "card": (run / "model-card.md").read_text(),
+    }
+    assert len(drawn) > 100
+    for name, text in texts.items():
+        said = re.sub(names, " ", text).lower()
+        assert set(re.findall(r"[^\W\d_]+", said)) & ENGLISH_WORDS == set(), name
+
+
 def test_another_language_is_refused(tmp_path):
     with pytest.raises(StudyError, match="'de'; choose one of en, id"):
         render(tmp_path, language="de")
@@ -175,6 +274,98 @@ def test_reasons_of_the_plan_are_told_in_every_language():
     }
     assert len(reasons) > 5
     assert {reason for reason in reasons if retold(reason)[1] == reason} == set()
+
+
+def test_notes_of_the_study_are_told_in_every_language():
+    note = _explain_folds(5, 3)
+    assert retold(note)[0] == note and retold(note)[1] != note
+
+
+def test_reasons_of_the_time_limit_are_told_in_every_language():
+    cells = [Cell(name, "x", "frozen", None, Role.CANDIDATE, 1, 0, "Asked.") for name in "ab"]
+    costs = SimpleNamespace(predict_cell=lambda cell: 9.0, predict_study=lambda cells: 9.0)
+    (left_out,) = fit_into(Plan(tuple(cells), 5), costs, 5.0).left_out
+    english, indonesian = retold(left_out.reason)
+    assert english == left_out.reason and indonesian != left_out.reason
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_names_that_other_stages_write_have_words(language, tmp_path):
+    there = Words.load(language).sentences
+    strategies = {*map(str, Strategy), ENSEMBLE, "majority", "histogram"}
+    facts = {*measure_appearance(save_blots(tmp_path / "a.png", 0), np.eye(50)).facts}
+    source = Path(meninx.__file__).parent / "cohort" / "audit"
+    kinds = set(re.findall(r'(?:cohort, |Finding\()"([a-z-]+)"', read_all(source)))
+    kinds |= set(re.findall(r'"((?:exact|near)-[a-z]+)"', read_all(source)))
+    assert len(kinds) == 11
+    for section, names in {
+        "strategy": strategies,
+        "trains": strategies,
+        "severity": set(map(str, Severity)),
+        "kind": kinds,
+        "term": facts | set(TAGS.values()),
+        "reference": {reference.name for reference in load_references()},
+    }.items():
+        assert {name for name in names if f"{section}.{name}" not in there} == set()
+
+
+def read_all(folder):
+    return "".join(path.read_text() for path in folder.glob("*.py"))
+
+
+def save_blots(path, seed):
+    blots = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12), dtype=np.uint8))
+    blots.resize((96, 96)).save(path)
+    return path
+
+
+def test_reasons_why_images_were_left_out_are_told_or_pointed_to():
+    reasons = (
+        "12: the file is empty; 1: it has NaN or infinite values; replace them, for example by 0"
+    )
+    sentence = (
+        f"13 images were left out because they cannot be used ({reasons}): mend or remove them"
+    )
+    english, indonesian = retold(sentence)
+    assert english == sentence
+    assert "(12: berkas kosong; 1: memuat nilai NaN atau tak hingga; gantilah" in indonesian
+    unknown = sentence.replace("the file is empty", "it came from Mars")
+    english, indonesian = retold(unknown)
+    assert english == unknown
+    assert "12: alasan lain, lihat audit.json; 1: memuat" in indonesian
+
+
+def write_manifest(folder, columns, describe):
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [f"{file},{file.split('/')[0]},{describe(file)}" for file in files]
+    (folder / "manifest.csv").write_text("\n".join([f"image,label,{columns}", *rows]))
+    return folder
+
+
+def test_findings_about_patients_folds_and_files_are_told_in_every_language(tmp_path):
+    for number in range(20):
+        path = tmp_path / ("few" if number < 4 else "many") / f"{number:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        save_blots(path, number)
+    (tmp_path / "many" / "again.png").write_bytes((tmp_path / "many" / "10.png").read_bytes())
+    ImageOps.mirror(Image.open(tmp_path / "many" / "11.png")).save(tmp_path / "many" / "left.png")
+    (tmp_path / "few" / "empty.png").write_bytes(b"")
+    copies = {"many/again.png": "10", "many/left.png": "11"}
+    advice = set()
+    for columns, describe in {
+        "patient": lambda file: copies.get(file, Path(file).stem),
+        "patient,synthetic": lambda file: f"{Path(file).stem},true",
+        "fold": lambda file: int(
+            copies.get(file, Path(file).stem) in ("00", "01", "10", "11", "12")
+        ),
+    }.items():
+        write_manifest(tmp_path, columns, describe)
+        findings = audit(Cohort.open(tmp_path / "manifest.csv", skip_bad=True))
+        advice |= {one.advice for one in findings if one.severity is not Severity.ERROR}
+    # Errors stop a study before it has a report.
+    assert len(advice) >= 10
+    assert {text for text in advice if retold(text)[1] == text} == set()
+    assert {text for text in advice if retold(text)[0] != text} == set()
 
 
 def test_findings_of_the_audit_are_told_in_every_language(tmp_path):

@@ -124,11 +124,17 @@ def test_without_patients_of_several_images_there_is_one_column(run):
     assert "by_patient" not in read_table(run, "measures")[0]
 
 
+def test_patients_of_several_classes_are_said_to_have_several_answers(run):
+    assert "Patients with images of several classes" not in read(run)
+    change_evaluation(run, "patient_level", patients_of_several_classes=2)
+    assert "Patients with images of several classes: 2." in read(run)
+
+
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
         (interval(0.08, 0.03), "no larger than that"),
-        (interval(0.11, 0.06), "cannot tell the calibration from a perfect one"),
+        (interval(0.11, 0.11), "cannot tell the calibration from a perfect one"),
         (interval(0.21, 0.06), "should not be taken at their word"),
     ],
 )

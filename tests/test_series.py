@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import re
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -327,6 +329,17 @@ def test_bad_files_of_the_cemri_set_are_named_or_left_out(tmp_path):
 # --- cohorts with bad images --------------------------------------------------------------------
 
 
+def test_a_link_out_of_a_class_folder_to_one_above_is_not_entered(tmp_path):
+    """Else the images of all classes would be listed under one."""
+    for number in range(4):
+        save_png(tmp_path / "d" / "ab"[number % 2] / f"{number}.png", picture(number))
+    (tmp_path / "d" / "a" / "up").symlink_to(tmp_path / "d")
+    (tmp_path / "d" / "b" / "top").symlink_to("/")
+    assert [sample.path.name for sample in Cohort.open(tmp_path / "d").samples] == [
+        "0.png", "2.png", "1.png", "3.png",
+    ]  # fmt: skip
+
+
 def test_bad_images_are_left_out_and_recorded_when_asked(tmp_path):
     folder = tmp_path / "d"
     for number in range(8):
@@ -383,6 +396,24 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(study, tmp_path, monkeypatch
     )
     cli.main()
     assert len(json.loads(capsys.readouterr().out)) == 8
+
+
+def test_names_of_files_are_shown_as_they_are_whatever_they_look_like(
+    tmp_path, monkeypatch, capsys
+):
+    """As markup of the terminal's library, as commands to the terminal, as no text at all."""
+    for number in range(4):
+        folder = tmp_path / "x[" / f"bold]{'ab'[number % 2]}:smile:"
+        save_png(folder / f"[red]{number}\x1b[2J.png", picture(number))
+    odd = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
+    save_png(Path(odd), picture(9))
+    out, _ = run_meninx(monkeypatch, capsys, "cohort", tmp_path / "x[")
+    assert "\x1b" not in out and ":smile:" in out
+    out, _ = run_meninx(monkeypatch, capsys, "cohort", tmp_path / "x[", "--json")
+    assert odd in [row["image"] for row in json.loads(out)]
+    folder.rename(os.fsdecode(os.fsencode(tmp_path / "x[") + b"/\xff"))
+    with pytest.raises(CohortError, match="a class cannot have this name"):
+        Cohort.open(tmp_path / "x[")
 
 
 def test_images_outside_the_manifests_folder_need_a_word(study, monkeypatch, capsys):

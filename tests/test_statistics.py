@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from meninx.evaluate import (
     Aggregation,
@@ -52,26 +53,61 @@ def test_with_shuffled_labels_the_best_of_thirty_looks_good_and_the_headline_doe
     assert all(holds(score, 1 / 3) for score in headline)
 
 
+SCORES = ("balanced_accuracy", "macro_f1", "specificity", "auc", "log_loss", "brier")
+
+
+def assert_covered(held, studies):
+    """A nominal 95 % covers 92 to 98 %: by chance a true 92 or 98 % is outside once in twenty."""
+    for name, count in held.items():
+        is_seldom = binom.cdf(count, studies, 0.92) < 0.05
+        is_often = binom.sf(count - 1, studies, 0.98) < 0.05
+        assert not (is_seldom or is_often), (name, count / studies)
+
+
+def test_headline_and_scores_are_held_by_their_intervals_as_often_as_they_say():
+    random, studies = np.random.default_rng(0), 150
+    truth, _ = find_truth(2.0)
+    held = dict.fromkeys(("headline", *SCORES), 0)
+    for study in range(studies):
+        cells = simulate_cells(random, [2.0] * 6)
+        selection = select_best({str(i): cell for i, cell in enumerate(cells)}, study)
+        held["headline"] += holds(selection.headline, truth["balanced_accuracy"])
+        scores = evaluate(cells[0], study).overall
+        for name in SCORES:
+            held[name] += holds(scores[name], truth[name])
+    assert_covered(held, studies)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, {"repeats": 5}, {"images_per_patient": 4}], ids=["single", "repeats", "images"]
 )
 @pytest.mark.parametrize("skill", [0.0, 1.0, 2.0, 2.6])
 def test_intervals_cover_as_often_as_they_say(settings, skill):
-    """Nominal 95 % is 92 to 98 %, give or take what 500 studies leave open."""
-    random = np.random.default_rng(0)
+    random, studies = np.random.default_rng(1), 400
     truth, by_class = find_truth(skill)
-    held = {name: 0 for name in ("balanced_accuracy", "macro_f1", "log_loss", "brier", "class")}
-    studies = 500
+    # Areas above 0.99 are held too often, as docs/statistics.md says.
+    names = [name for name in SCORES if name != "auc" or truth["auc"] < 0.99]
+    held = dict.fromkeys((*names, "class"), 0)
     for study in range(studies):
         scores = evaluate(simulate_cell(random, skill, **settings), study)
-        for name in held:
-            if name != "class":
-                held[name] += holds(scores.overall[name], truth[name])
+        for name in names:
+            held[name] += holds(scores.overall[name], truth[name])
         held["class"] += holds(scores.by_class["a"]["sensitivity"], by_class["sensitivity"][0])
-    for name, count in held.items():
-        noise = 2 * np.sqrt(0.95 * 0.05 / studies)
-        assert 0.92 - noise <= count / studies <= 0.98 + noise, (name, count / studies)
+    assert_covered(held, studies)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repeats", [1, 5])
+@pytest.mark.parametrize("skills", [[1.0] * 10, [2.6] * 10, np.linspace(1.6, 2.6, 10)])
+def test_the_headline_covers_as_often_as_it_says(skills, repeats):
+    random, studies, held = np.random.default_rng(1), 200, 0
+    for study in range(studies):
+        cells = simulate_cells(random, skills, repeats=repeats)
+        selection = select_best({str(i): cell for i, cell in enumerate(cells)}, study)
+        truth = find_truth(skills[int(selection.chosen)])[0]["balanced_accuracy"]
+        held += holds(selection.headline, truth)
+    assert_covered({"headline": held}, studies)
 
 
 @pytest.mark.slow
@@ -178,6 +214,16 @@ def test_the_verdict_speaks_of_patients_where_they_have_several_images():
     assert content["classes"]["a"]["predictive_values"]["prevalence"] == pytest.approx(0.1)
     assert "images" not in content["classes"]["a"]
     assert np.sum(content["confusion"]) == pytest.approx(53)
+
+
+def test_the_verdict_scores_a_patient_of_several_classes_once_for_each():
+    results = make_results([0.0, 2.0], images_per_patient=2)
+    for result in results.values():
+        result.predictions.patients[:4] = 30  # of a class of which patient 30 is not
+    content = Verdict.reach(results, 0).as_dict(MATRIX)["patient_level"]
+    assert content["patients_of_several_classes"] == 1
+    assert content["patients"] == 51
+    assert np.sum(content["confusion"]) == pytest.approx(52)
 
 
 def test_a_class_that_is_never_given_is_null_in_the_verdict():

@@ -4,6 +4,7 @@ No logic lives here. Stages are imported inside the commands, because torch take
 import and `meninx --help` must not wait for it.
 """
 
+import io
 import json
 import logging
 import os
@@ -29,7 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
+# Names of files and classes are shown as they are, whatever they look like.
+console = Console(markup=False, emoji=False)
 
 Data = Annotated[
     Path,
@@ -249,9 +251,11 @@ def cohort(
     if out is not None:
         raise typer.BadParameter("-o goes with --labels (a DICOM folder) or --cemri")
     opened = _open_cohort(data, patient_pattern, slices or 1, choose, axis, allow_outside, skip_bad)
-    table = opened.table().drop(columns="fingerprint")
-    table["image"] = [str(sample.path) for sample in opened.samples]
-    rows = json.loads(table.to_json(orient="records"))
+    named = cast(list[dict[str, Any]], opened.table().to_dict(orient="records"))
+    rows = [
+        {**row, "image": str(sample.path)}
+        for row, sample in zip(named, opened.samples, strict=True)
+    ]
     _show(rows, [_make_table("Images", tuple(rows[0]), rows)], as_json)
 
 
@@ -509,18 +513,10 @@ def _open_cohort(
     skip_bad: bool,
     whole_image: bool = False,
 ) -> "Cohort":
-    from meninx.cohort import Axis, Cohort, SliceChoice
+    from meninx.cohort import Axis, Cohort, SampleRule, SliceChoice
 
-    return Cohort.open(
-        data,
-        patient_pattern,
-        slices,
-        choose=SliceChoice(choose),
-        axis=Axis(axis),
-        allow_outside=allow_outside,
-        skip_bad=skip_bad,
-        whole_image=whole_image,
-    )
+    rule = SampleRule(slices, SliceChoice(choose), Axis(axis), whole_image)
+    return Cohort.open(data, patient_pattern, rule, allow_outside=allow_outside, skip_bad=skip_bad)
 
 
 def _say_whether(fact: bool | None) -> str:
@@ -569,7 +565,7 @@ def _make_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]
     for position, column in enumerate(columns):
         table.add_column(column, no_wrap=position == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
+        table.add_row(*(_make_printable(str(row[column])) for column in columns))
     return table
 
 
@@ -593,6 +589,9 @@ def _say(sentence: str) -> None:
 
 def main() -> None:
     """Run the command line; errors of the user's world end in one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be text in any encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=os.environ.get("MENINX_LOG", "WARNING"), format="%(message)s")
     try:
         app(standalone_mode=False)
@@ -605,7 +604,10 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> None:
-    # A file's name may hold what a terminal obeys.
-    shown = "".join(letter if letter.isprintable() else "�" for letter in sentence)
-    _say(f"meninx: {shown}")
+    _say(f"meninx: {_make_printable(sentence)}")
     sys.exit(2)
+
+
+def _make_printable(text: str) -> str:
+    """Replace what a terminal would obey; a file's name may hold it."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

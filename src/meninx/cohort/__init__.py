@@ -25,6 +25,7 @@ from meninx.cohort.manifests import (
 from meninx.cohort.phantom import phantom
 from meninx.cohort.pixels import Image, Images, as_head, as_pixels, fingerprint_of
 from meninx.cohort.sample import Sample
+from meninx.cohort.sampling import SampleRule
 from meninx.cohort.series import SeriesKind
 from meninx.cohort.slices import Axis, SliceChoice
 
@@ -35,6 +36,7 @@ __all__ = [
     "Image",
     "Images",
     "Sample",
+    "SampleRule",
     "SeriesKind",
     "Severity",
     "Skipped",

@@ -22,6 +22,7 @@ Fact = tuple[float, ...] | str
 SIDE = 192  # pixels of the longer side that borders and corners are measured on
 CORNER = 0.2  # of a side
 BRIGHT = 0.4  # of the intensity range
+EDGE = 0.05  # of the intensity range, a pixel: text has it, noise has not
 EVEN = 0.02  # of the intensity range: less than a head's background varies
 BIT_DEPTHS = (8, 12, 16)
 # What a DICOM file says of its origin. The values stay in memory: the audit names the fact.
@@ -106,16 +107,18 @@ def _measure_border(small: np.ndarray) -> tuple[float, ...]:
 
 
 def _measure_corners(small: np.ndarray) -> tuple[float, ...]:
-    """Measure in each corner, outside the head, how much is bright and how much is edge."""
+    """Measure in each corner, outside the head, which part is bright and which part is edge."""
     head = find_head(small)
     outside = np.ones(small.shape, dtype=bool) if head is None else ~head.region
     bright = (small > BRIGHT) & outside
-    edges = np.where(outside, ndimage.gaussian_gradient_magnitude(small, 0.7), 0)
+    edges = (ndimage.gaussian_gradient_magnitude(small, 0.7) > EDGE) & outside
     rows, columns = (max(1, round(CORNER * side)) for side in small.shape)
     measured: list[float] = []
     for vertical in (slice(None, rows), slice(-rows, None)):
         for horizontal in (slice(None, columns), slice(-columns, None)):
-            measured += [float(part[vertical, horizontal].mean()) for part in (bright, edges)]
+            shares = (part[vertical, horizontal].mean() for part in (bright, edges))
+            # In whole percent: a pixel or two of a neck or an artefact are no text.
+            measured += [round(float(share), 2) for share in shares]
     return tuple(measured)
 
 

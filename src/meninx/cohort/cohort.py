@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from meninx.cohort.appearance import measure_appearance
 from meninx.cohort.copies import find_copies
-from meninx.cohort.images import decode_frame, fingerprint_pixels, open_frames
 from meninx.cohort.listing import NO_LABELS, Entry, Skipped, list_folder, list_manifest
+from meninx.cohort.pseudonyms import Pseudonyms
 from meninx.cohort.sample import Sample
-from meninx.cohort.slices import Axis, SliceChoice, choose_slices
-from meninx.errors import CohortError, ImageError
+from meninx.cohort.sampling import USUAL_RULE, SampleRule, read_samples
+from meninx.errors import CohortError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +46,9 @@ class Cohort:
     Open one with :meth:`open`, :meth:`from_folder` or :meth:`from_manifest`. Rows of all
     arrays are in the order of `samples`, which does not depend on the file system.
 
-    Names that leave the cohort are pseudonyms made from pixels: they hold nothing of a
-    file's or a patient's name, and stay the same when the files are moved or renamed.
+    Names that leave the cohort are pseudonyms: keyed hashes of pixels, with the user's own key
+    (see :mod:`meninx.cohort.pseudonyms`). They hold nothing of a file's or a patient's name, and
+    stay the same when the files are moved or renamed. No order depends on them.
 
     Attributes
     ----------
@@ -90,13 +90,10 @@ class Cohort:
         cls,
         path: Path | str,
         patient_pattern: str | None = None,
-        slices: int = 1,
+        rule: SampleRule = USUAL_RULE,
         *,
-        choose: SliceChoice = SliceChoice.EVEN,
-        axis: Axis = Axis.AXIAL,
         allow_outside: bool = False,
         skip_bad: bool = False,
-        whole_image: bool = False,
     ) -> "Cohort":
         """Open a manifest (.csv), a folder that holds manifest.csv, or a folder of classes.
 
@@ -105,24 +102,9 @@ class Cohort:
         path = Path(path)
         manifest = path / "manifest.csv" if path.is_dir() else path
         if not manifest.is_file():
-            return cls.from_folder(
-                path,
-                patient_pattern,
-                slices,
-                choose=choose,
-                axis=axis,
-                skip_bad=skip_bad,
-                whole_image=whole_image,
-            )
+            return cls.from_folder(path, patient_pattern, rule, skip_bad=skip_bad)
         return cls.from_manifest(
-            manifest,
-            patient_pattern,
-            slices,
-            allow_outside,
-            choose=choose,
-            axis=axis,
-            skip_bad=skip_bad,
-            whole_image=whole_image,
+            manifest, patient_pattern, rule, allow_outside=allow_outside, skip_bad=skip_bad
         )
 
     @classmethod
@@ -130,12 +112,9 @@ class Cohort:
         cls,
         folder: Path | str,
         patient_pattern: str | None = None,
-        slices: int = 1,
+        rule: SampleRule = USUAL_RULE,
         *,
-        choose: SliceChoice = SliceChoice.EVEN,
-        axis: Axis = Axis.AXIAL,
         skip_bad: bool = False,
-        whole_image: bool = False,
     ) -> "Cohort":
         """Open a folder that has one sub-folder for each class.
 
@@ -147,17 +126,10 @@ class Cohort:
         patient_pattern
             A regular expression searched in each file name; its first group, or all it
             matches, names the patient. Without it each file is its own patient.
-        slices
-            How many slices to take of each volume.
-        choose
-            By which rule; see :func:`meninx.cohort.slices.choose_slices`.
-        axis
-            Across which NIfTI volumes are sliced.
+        rule
+            How files become samples: which slices of volumes, and whether framed.
         skip_bad
             Leave images that cannot be read out and record them in `skipped`.
-        whole_image
-            Give images whole. By default the samples are framed: what is read of them is the
-            head alone, so that nothing drawn around it can steer a model.
 
         Raises
         ------
@@ -166,23 +138,17 @@ class Cohort:
         UnreadableImagesError
             Images cannot be read; all of them are in its `bad`.
         """
-        entries = list_folder(Path(folder), patient_pattern)
-        return cls._from_entries(
-            entries, [], _SampleRule(slices, choose, axis, whole_image), skip_bad
-        )
+        return cls._from_entries(list_folder(Path(folder), patient_pattern), [], rule, skip_bad)
 
     @classmethod
     def from_manifest(
         cls,
         csv_file: Path | str,
         patient_pattern: str | None = None,
-        slices: int = 1,
-        allow_outside: bool = False,
+        rule: SampleRule = USUAL_RULE,
         *,
-        choose: SliceChoice = SliceChoice.EVEN,
-        axis: Axis = Axis.AXIAL,
+        allow_outside: bool = False,
         skip_bad: bool = False,
-        whole_image: bool = False,
     ) -> "Cohort":
         """Open the images listed in a CSV file (UTF-8; comma, semicolon or tab).
 
@@ -193,9 +159,9 @@ class Cohort:
             `patient`, `fold` (whole numbers, to be used as they are), `slice` (of a volume,
             from 0), `axis` (axial, coronal, sagittal: across which slices are counted), `mask`,
             `synthetic` (true or false). Others are passed over.
-        patient_pattern, slices, choose, axis, skip_bad, whole_image
-            As in :meth:`from_folder`. A pattern only where there is no column `patient`;
-            `slices` only for rows without a `slice`, `axis` for those without an `axis`.
+        patient_pattern, rule, skip_bad
+            As in :meth:`from_folder`. A pattern only where there is no column `patient`; of the
+            rule, slices only for rows without a `slice`, the axis for those without an `axis`.
         allow_outside
             Accept images that lie outside the manifest's folder.
 
@@ -207,26 +173,18 @@ class Cohort:
             Images cannot be read or have no label; all of them are in its `bad`.
         """
         entries, unlabelled = list_manifest(Path(csv_file), patient_pattern, allow_outside)
-        return cls._from_entries(
-            entries, unlabelled, _SampleRule(slices, choose, axis, whole_image), skip_bad
-        )
+        return cls._from_entries(entries, unlabelled, rule, skip_bad)
 
     @classmethod
     def _from_entries(
         cls,
         entries: Sequence[Entry],
         unlabelled: Sequence[Skipped],
-        rule: "_SampleRule",
+        rule: SampleRule,
         skip_bad: bool,
     ) -> "Cohort":
-        samples: list[Sample] = []
-        bad = list(unlabelled)
-        for entry in entries:
-            try:
-                samples += _read_samples(entry, rule)
-            except ImageError as problem:
-                reason = str(problem).removeprefix(f"{entry.path}: ")
-                bad.append(Skipped(entry.path, entry.label, reason))
+        samples, unreadable = read_samples(entries, rule)
+        bad = [*unlabelled, *unreadable]
         if bad and not skip_bad:
             raise UnreadableImagesError([(it.path, f"{it.path}: {it.reason}") for it in bad])
         return cls(
@@ -252,15 +210,18 @@ class Cohort:
         index = {label: number for number, label in enumerate(self.classes)}
         return np.array([index[sample.label] for sample in self.samples], dtype=np.int64)
 
-    @property
+    @cached_property
     def patients(self) -> np.ndarray:
         """The pseudonym of each sample's patient, (n,) str."""
-        return np.array([self._patient_names[sample.patient] for sample in self.samples])
+        names = self._pseudonyms.give_all("P", list(self._patient_digests.values()))
+        name_of = dict(zip(self._patient_digests, names, strict=True))
+        return np.array([name_of[sample.patient] for sample in self.samples])
 
-    @property
+    @cached_property
     def sample_names(self) -> np.ndarray:
         """The pseudonym of each sample, (n,) str, no two alike."""
-        return np.array(_name_by_content("S", [sample.fingerprint for sample in self.samples]))
+        fingerprints = [sample.fingerprint for sample in self.samples]
+        return np.array(self._pseudonyms.give_all("S", fingerprints))
 
     @cached_property
     def copies(self) -> np.ndarray:
@@ -273,12 +234,33 @@ class Cohort:
 
     @property
     def groups(self) -> np.ndarray:
-        """What a split must keep together, (n,) str: patients, joined where they share a picture.
+        """What a split must keep together, (n,) int64: patients, joined where they share a picture.
 
-        Two patients who have the same picture are most likely one who was entered twice.
+        Two patients who have the same picture are most likely one who was entered twice. Groups
+        are numbered from 0 by their pixels, so that their order, with which chance is drawn,
+        depends neither on the key nor on names.
         """
-        names = self.patients
-        return names[_join_sharing(names, self.copies)]
+        digests = np.array([self._patient_digests[sample.patient] for sample in self.samples])
+        return np.unique(digests[self._first_rows], return_inverse=True)[1]
+
+    @property
+    def group_names(self) -> np.ndarray:
+        """The pseudonym of each sample's group, (n,) str: that of the group's first patient."""
+        return self.patients[self._first_rows]
+
+    @property
+    def key_identity(self) -> str:
+        """Which key the pseudonyms are made with; it tells nothing of the key."""
+        return self._pseudonyms.identity
+
+    @property
+    def fingerprint(self) -> str:
+        """One checksum of all pixels, labels, groups and folds, whatever the key."""
+        rows = [
+            (sample.fingerprint, sample.label, int(group), sample.fold)
+            for sample, group in zip(self.samples, self.groups, strict=True)
+        ]
+        return sha256(repr(rows).encode()).hexdigest()
 
     @property
     def is_framed(self) -> bool:
@@ -299,7 +281,7 @@ class Cohort:
     def table(self) -> "pd.DataFrame":
         """Give the cohort as a table that may be written down: no path, no patient's own name.
 
-        Columns: sample, patient, label, fold (if predefined), fingerprint.
+        Columns: sample, patient, label, fold (if predefined).
         """
         import pandas as pd
 
@@ -310,64 +292,27 @@ class Cohort:
         }
         if self.folds is not None:
             columns["fold"] = self.folds
-        columns["fingerprint"] = [sample.fingerprint for sample in self.samples]
         return pd.DataFrame(columns)
 
     @cached_property
-    def _patient_names(self) -> dict[str, str]:
-        """The user's name of each patient → the pseudonym."""
+    def _pseudonyms(self) -> Pseudonyms:
+        return Pseudonyms.open_own()
+
+    @cached_property
+    def _patient_digests(self) -> dict[str, str]:
+        """The user's name of each patient → a digest of the patient's pixels, which orders them."""
         fingerprints = defaultdict(list)
         for sample in self.samples:
             fingerprints[sample.patient].append(sample.fingerprint)
-        digests = [sha256("".join(sorted(own)).encode()) for own in fingerprints.values()]
-        names = _name_by_content("P", [digest.hexdigest() for digest in digests])
-        return dict(zip(fingerprints, names, strict=True))
+        return {
+            patient: sha256("".join(sorted(own)).encode()).hexdigest()
+            for patient, own in fingerprints.items()
+        }
 
-
-@dataclass(frozen=True)
-class _SampleRule:
-    """How files become samples, where a manifest does not say."""
-
-    slices: int
-    choice: SliceChoice
-    axis: Axis
-    whole_image: bool
-
-    def __post_init__(self) -> None:
-        if self.slices < 1:
-            raise CohortError(f"slices is {self.slices}; take at least 1 of each volume")
-
-
-def _read_samples(entry: Entry, rule: _SampleRule) -> list[Sample]:
-    """Decode what an entry lists once, to see that it is sound and to know it again."""
-    axis = entry.axis or rule.axis
-    frames = open_frames(entry.path, axis)
-
-    def decode(frame: int) -> np.ndarray:
-        return decode_frame(entry.path, frames, frame)
-
-    wanted = [0 if entry.frame is None else entry.frame]
-    if frames.count > 1 and entry.frame is None:
-        wanted = choose_slices(frames.count, rule.slices, rule.choice, decode)
-    return [_make_sample(entry, rule, frames.count, frame, decode(frame)) for frame in wanted]
-
-
-def _make_sample(
-    entry: Entry, rule: _SampleRule, count: int, frame: int, pixels: np.ndarray
-) -> Sample:
-    """Make a sample of one of a file's `count` frames, and measure it."""
-    return Sample(
-        path=entry.path,
-        label=entry.label,
-        patient=entry.name if entry.patient is None else entry.patient,
-        frame=frame if count > 1 or entry.frame is not None else None,
-        fold=entry.fold,
-        mask=entry.mask,
-        fingerprint=fingerprint_pixels(pixels),
-        axis=entry.axis or rule.axis,
-        is_framed=not rule.whole_image,
-        appearance=measure_appearance(entry.path, pixels),
-    )
+    @cached_property
+    def _first_rows(self) -> np.ndarray:
+        """The row of the first sample of each sample's group, (n,) int64."""
+        return _join_sharing([sample.patient for sample in self.samples], self.copies)
 
 
 def _check_labels(samples: Sequence[Sample]) -> None:
@@ -411,22 +356,7 @@ def _check_folds(samples: Sequence[Sample]) -> None:
         raise CohortError(f"a patient is in one fold only, but these are of one patient: {told}")
 
 
-def _name_by_content(kind: str, digests: Sequence[str]) -> list[str]:
-    """Name each item by the first digits of its digest; equal digests get -2, -3 after it."""
-    distinct = set(digests)
-    length = 8
-    while len({digest[:length] for digest in distinct}) < len(distinct):
-        length += 1
-    seen: Counter[str] = Counter()
-    names = []
-    for digest in digests:
-        seen[digest] += 1
-        repeat = f"-{seen[digest]}" if seen[digest] > 1 else ""
-        names.append(f"{kind}-{digest[:length]}{repeat}")
-    return names
-
-
-def _join_sharing(names: np.ndarray, copies: np.ndarray) -> np.ndarray:
+def _join_sharing(names: Sequence[str], copies: np.ndarray) -> np.ndarray:
     """For each row, the first row of its group: rows linked by a name or by being copies."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

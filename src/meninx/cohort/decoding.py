@@ -1,8 +1,8 @@
-"""Compressed DICOM pixels are decoded in a process of their own.
+"""Compressed pixels of DICOM and TIFF are decoded in a process of their own.
 
 Decoders are C, C++ and Rust; of a damaged stream some end the whole process (GDCM aborts,
-found by benchmarks/reliability.py fuzz), print to the terminal or never come back. Here they can
-only end their own process: the file is refused and the next one gets a new process.
+found by benchmarks/reliability.py fuzz), print to the terminal (libtiff) or never come back. Here
+they can only end their own process: the file is refused and the next one gets a new process.
 
 The same file is both sides: imported, the one that asks; run as a module, the one that decodes.
 """
@@ -41,11 +41,20 @@ def decode_apart(path: Path, frame: int) -> np.ndarray:
     ImageError
         No decoder reads it, or the process ended or took more than half a minute over it.
     """
+    return _ask("dicom", path, frame)
+
+
+def decode_page_apart(path: Path, page: int) -> np.ndarray:
+    """Decode one page of a compressed TIFF in another process; see :func:`decode_apart`."""
+    return _ask("tiff", path, page)
+
+
+def _ask(kind: str, path: Path, frame: int) -> np.ndarray:
     with _lock:
         global _process
         if _process is None or _process.owner != os.getpid() or _process.has_ended():
             _process = _DecoderProcess()
-        return _process.decode(path, frame)
+        return _process.decode(kind, path, frame)
 
 
 class _DecoderProcess:
@@ -64,8 +73,8 @@ class _DecoderProcess:
     def has_ended(self) -> bool:
         return self._child.poll() is not None
 
-    def decode(self, path: Path, frame: int) -> np.ndarray:
-        request = json.dumps({"path": str(path.absolute()), "frame": frame})
+    def decode(self, kind: str, path: Path, frame: int) -> np.ndarray:
+        request = json.dumps({"kind": kind, "path": str(path.absolute()), "frame": frame})
         try:
             assert self._child.stdin is not None
             self._child.stdin.write(request.encode() + b"\n")
@@ -97,7 +106,7 @@ _process: _DecoderProcess | None = None
 
 
 def decode_here(path: Path, frame: int) -> np.ndarray:
-    """Decode one frame with the first decoder that can.
+    """Decode one frame of a DICOM file with the first decoder that can.
 
     Raises
     ------
@@ -143,6 +152,9 @@ def _decode_12_bit_jpeg(path: Path, frame: int, rows: int, columns: int) -> np.n
 
 def main() -> None:
     """Decode what standard input asks for until it ends."""
+    from meninx.cohort.pictures import decode_picture
+
+    decoders = {"dicom": decode_here, "tiff": decode_picture}
     warnings.simplefilter("ignore")
     # C libraries may print to standard output as well; the answers get a channel of their own.
     with os.fdopen(os.dup(1), "wb") as answers:
@@ -151,7 +163,8 @@ def main() -> None:
             request = json.loads(line)
             content = b""
             try:
-                pixels = np.ascontiguousarray(decode_here(Path(request["path"]), request["frame"]))
+                decode = decoders[request["kind"]]
+                pixels = np.ascontiguousarray(decode(Path(request["path"]), request["frame"]))
                 content = pixels.tobytes()
                 answer = {
                     "shape": pixels.shape,

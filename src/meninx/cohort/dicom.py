@@ -8,7 +8,14 @@ import numpy as np
 
 from meninx.cohort.codestreams import measure_codestream
 from meninx.cohort.decoding import decode_apart
-from meninx.cohort.frames import MAXIMUM_PIXELS, Frames, flatten_alpha, invert, refuse_oversized
+from meninx.cohort.frames import (
+    MAXIMUM_FRAMES,
+    MAXIMUM_PIXELS,
+    Frames,
+    flatten_alpha,
+    invert,
+    refuse_oversized,
+)
 from meninx.cohort.geometry import square_pixels, turn_upright
 from meninx.errors import ImageError
 
@@ -29,7 +36,6 @@ WINDOW: tuple[str, tuple[str, ...]] = (
     ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 )
 MAXIMUM_BYTES = 16 * MAXIMUM_PIXELS
-MAXIMUM_FRAMES = 100_000
 
 
 def open_dicom(path: Path) -> Frames:

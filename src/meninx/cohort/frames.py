@@ -10,6 +10,7 @@ from meninx.errors import ImageError
 # More than any medical image has, and little enough to be held in memory: a small file
 # whose header promises more is broken or a decompression bomb.
 MAXIMUM_PIXELS = 100_000_000
+MAXIMUM_FRAMES = 100_000
 
 
 @dataclass(frozen=True)

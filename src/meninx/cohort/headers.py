@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meninx.cohort.dicom import MAXIMUM_FRAMES, find_value, refuse_inflated
+from meninx.cohort.dicom import find_value, refuse_inflated
+from meninx.cohort.frames import MAXIMUM_FRAMES
 from meninx.cohort.quiet import quiet_libraries
 from meninx.errors import ImageError
 

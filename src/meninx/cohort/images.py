@@ -1,7 +1,7 @@
 """From a file to pixels: find out what it is, decode it, scale its intensities.
 
-In: a PNG, JPEG, TIFF, DICOM, NIfTI, NumPy or MATLAB file. Out: a float32 array in [0, 1].
-The formats themselves are in `pictures`, `dicom`, `volumes` and `matlab`.
+In: a PNG, JPEG, TIFF, DICOM, NIfTI, MGH, NumPy or MATLAB file. Out: a float32 array in [0, 1].
+The formats themselves are in `pictures`, `tiff`, `dicom`, `volumes` and `matlab`.
 """
 
 import errno
@@ -17,11 +17,12 @@ from meninx.cohort.dicom import open_dicom
 from meninx.cohort.frames import Frames
 from meninx.cohort.framing import frame_head, scale_between
 from meninx.cohort.matlab import open_matlab, read_tumour_mask
-from meninx.cohort.pictures import open_picture, open_tiff
+from meninx.cohort.pictures import open_picture
 from meninx.cohort.quiet import quiet_libraries
 from meninx.cohort.sample import Sample
 from meninx.cohort.slices import Axis, choose_frames
-from meninx.cohort.volumes import open_nifti, open_numpy
+from meninx.cohort.tiff import open_tiff
+from meninx.cohort.volumes import open_numpy, open_volume
 from meninx.errors import ImageError
 
 # DICOM without its preamble begins with an element of group 2 or 8, of either byte order.
@@ -203,15 +204,21 @@ def _find_opener(path: Path, axis: Axis) -> Callable[[Path], Frames]:
             return opener
     if start.startswith(b"\x1f\x8b"):
         with gzip.open(path) as unpacked:
-            if not _is_nifti(unpacked.read(352)):
-                raise ImageError("it is compressed by gzip and no NIfTI; unpack it first")
-        return partial(open_nifti, axis=axis)
-    if _is_nifti(start):
-        return partial(open_nifti, axis=axis)
-    raise ImageError("it is not a PNG, JPEG, TIFF, DICOM, NIfTI, NumPy or MATLAB 7.3 file")
+            if not _is_volume(unpacked.read(352), path):
+                raise ImageError("it is compressed by gzip and no volume; unpack it first")
+        return partial(open_volume, axis=axis)
+    if _is_volume(start, path):
+        return partial(open_volume, axis=axis)
+    raise ImageError("it is not a PNG, JPEG, TIFF, DICOM, NIfTI, MGH, NumPy or MATLAB 7.3 file")
 
 
-def _is_nifti(start: bytes) -> bool:
+def _is_volume(start: bytes, path: Path) -> bool:
+    """Tell by its first bytes, unpacked, whether a file is NIfTI; by its name too, if FreeSurfer's.
+
+    The latter's first bytes are a version, which is always 1.
+    """
+    if path.suffix.lower() in (".mgh", ".mgz"):
+        return start.startswith(b"\0\0\0\1")
     return start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0")
 
 

@@ -86,6 +86,8 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
         if not files:
             raise CohortError(f"{class_folder}: this class folder holds no image; add or remove it")
         label = class_folder.name.strip()
+        if not label.isprintable():  # bytes that are no text are not printable either
+            raise CohortError(f"{class_folder}: a class cannot have this name; rename the folder")
         entries += [
             Entry(file, file.relative_to(folder).as_posix(), label, patient=None) for file in files
         ]
@@ -267,10 +269,14 @@ def _file_locator(folder: Path, allow_outside: bool) -> Callable[[str], tuple[Pa
     def locate(text: str) -> tuple[Path, str]:
         if not text:
             raise ValueError("the column image is empty")
+        if "\0" in text:
+            raise ValueError("the column image holds what is in no file's name")
         absolute = Path(os.path.normpath(home / text))
         is_inside = absolute.is_relative_to(home)
         if not is_inside and not allow_outside:
-            raise ValueError(f"{text} is outside the manifest's folder; move it inside")
+            raise ValueError(
+                f"{text} is outside the manifest's folder; move it inside, or add --allow-outside"
+            )
         name = absolute.relative_to(home) if is_inside else absolute
         return (folder / name if is_inside else absolute), name.as_posix()
 

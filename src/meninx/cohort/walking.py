@@ -10,7 +10,7 @@ from meninx.errors import CohortError
 def walk_files(folder: Path, is_junk: Callable[[Path], bool]) -> list[Path]:
     """List the files below a folder, in the order of their names.
 
-    Linked folders are followed; one that leads back to a folder it is in is not entered again.
+    Linked folders are followed, but not to a folder that they are in, at whatever height.
 
     Parameters
     ----------
@@ -30,7 +30,9 @@ def walk_files(folder: Path, is_junk: Callable[[Path], bool]) -> list[Path]:
         raise CohortError(f"{problem.filename}: this folder cannot be read ({reason})")
 
     files = []
-    identities = {os.fspath(folder): [_identify(folder)]}  # of a folder and all it is in
+    # Of a folder and of all it is in, up to the root.
+    around = [folder, *folder.resolve().parents]
+    identities = {os.fspath(folder): [_identify(place) for place in around]}
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         above = identities.pop(place)
         here = Path(place)

@@ -1,10 +1,10 @@
 """From images to patients: one answer for all images of a patient."""
 
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
 
-from meninx.errors import StudyError
 from meninx.evaluate.predictions import Predictions
 
 TOP = 3
@@ -41,29 +41,26 @@ def aggregate(predictions: Predictions, how: Aggregation = Aggregation.MEAN) -> 
     Returns
     -------
     Predictions
-        Of the patients, in the order of their names.
-
-    Raises
-    ------
-    StudyError
-        A patient has images of several classes, and so no class of its own.
+        Of the patients, in the order of their names. A patient with images of several classes
+        (before and after a disease, say) has one for each, from the images of that class, and
+        remains one patient to all that resamples or counts patients.
     """
-    names, first, member = np.unique(predictions.patients, return_index=True, return_inverse=True)
-    labels = predictions.labels[first]
-    mixed = predictions.labels != labels[member]
-    if mixed.any():
-        raise StudyError(
-            f"patient {predictions.patients[mixed][0]} has images of several classes; "
-            "scores by patient need one class a patient"
-        )
+    patients, place = np.unique(predictions.patients, return_inverse=True)
+    units = place * len(predictions.classes) + predictions.labels
+    _, first, member = np.unique(units, return_index=True, return_inverse=True)
     probabilities = np.stack(
         [
             np.sort(predictions.probabilities[:, member == index], axis=1)[
                 :, -(how.images or len(member)) :
             ].mean(axis=1)
-            for index in range(len(names))
+            for index in range(len(first))
         ],
         axis=1,
     )
     probabilities /= probabilities.sum(axis=2, keepdims=True)
-    return Predictions(predictions.classes, labels, names, probabilities)
+    return replace(
+        predictions,
+        labels=predictions.labels[first],
+        patients=patients[place[first]],
+        probabilities=probabilities,
+    )

@@ -18,6 +18,10 @@ from scipy.stats import norm, t
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
+# What an effective number of patients is drawn towards the real one by, in observations; the
+# area under a ROC curve, a mean over pairs, varies less near 1 than a proportion does.
+PULL = 0.25
+PULL_OF_AREAS = 0.02
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ def count_effectively(patients: np.ndarray) -> float:
     return float(len(patients) ** 2 / (1 / np.maximum(patients, 1)).sum())
 
 
-def count_as_independent(value: float, draws: np.ndarray, patients: float) -> float:
+def count_as_independent(
+    value: float, draws: np.ndarray, patients: float, pull: float = PULL
+) -> float:
     """Give how many independent patients, one image each, would spread as the draws do.
 
     Parameters
@@ -73,24 +79,27 @@ def count_as_independent(value: float, draws: np.ndarray, patients: float) -> fl
         ``(b,)``: it on draws of :func:`meninx.evaluate.bootstrap.draw_weights`.
     patients
         How many it rests on, see :func:`count_effectively`.
+    pull
+        How many observations draw it towards ``patients``.
 
     Notes
     -----
     The effective sample size of Korn and Graubard (1998, Survey Methodology 24:193), drawn a
-    little towards ``patients``, by a quarter of an observation: when all answers are right no
-    draw varies, which says nothing.
+    little towards ``patients``: when all answers are right no draw varies, which says nothing.
     """
-    prior = 0.25 / patients**2
+    prior = pull / patients**2
     design_effect = (float(np.nanvar(draws)) + prior) / (value * (1 - value) / patients + prior)
     return patients / design_effect
 
 
-def estimate_share(value: float, draws: np.ndarray, patients: float, classes: int = 1) -> Estimate:
+def estimate_share(
+    value: float, draws: np.ndarray, patients: float, classes: int = 1, pull: float = PULL
+) -> Estimate:
     """Give the interval of a score in [0, 1].
 
     Parameters
     ----------
-    value, draws, patients
+    value, draws, patients, pull
         As of :func:`count_as_independent`.
     classes
         How many proportions it is the mean of.
@@ -98,13 +107,13 @@ def estimate_share(value: float, draws: np.ndarray, patients: float, classes: in
     Notes
     -----
     Wilson's interval for a proportion, of as many patients as would give the spread of the
-    draws, with Student's quantile in place of the normal one. Measured coverage at 53 patients
-    of nominal 95 %: see ``docs/statistics.md``.
+    draws; for a mean of several proportions with Student's quantile in place of the normal one.
+    Measured coverage at 53 patients of nominal 95 %: see ``docs/statistics.md``.
     """
     if np.isnan(value):
         return UNKNOWN
-    size = count_as_independent(value, draws, patients)
-    low, high = _bound(value, size, student_quantile(patients, classes))
+    size = count_as_independent(value, draws, patients, pull)
+    low, high = _bound(value, size, _find_quantile(patients, classes))
     return Estimate(float(value), low, high)
 
 
@@ -123,42 +132,8 @@ def expect_width(
         How many times as many patients it has.
     """
     size = factor * count_as_independent(value, draws, patients)
-    low, high = _bound(expected, size, student_quantile(factor * patients, classes))
+    low, high = _bound(expected, size, _find_quantile(factor * patients, classes))
     return high - low
-
-
-def estimate_loss(value: float, draws: np.ndarray, patients: float, classes: int = 1) -> Estimate:
-    """Give the interval of a score above 0: Student's, on the logarithm.
-
-    Parameters are those of :func:`estimate_share`.
-    """
-    if np.isnan(value) or value <= 0:
-        return Estimate(float(value), float(value), float(value))
-    reach = student_quantile(patients, classes) * float(np.nanstd(draws)) / value
-    return Estimate(float(value), float(value * np.exp(-reach)), float(value * np.exp(reach)))
-
-
-def estimate_distance(
-    value: float, draws: np.ndarray, by_chance: float, patients: float, classes: int = 1
-) -> Estimate:
-    """Give the interval of a mean of absolute differences, which chance alone makes too large.
-
-    Parameters
-    ----------
-    value, draws, patients, classes
-        As of :func:`estimate_share`.
-    by_chance
-        What chance alone would make it if there were no difference.
-
-    Notes
-    -----
-    Squared differences add up, so the part that is not chance is about the root of value² minus
-    by_chance² where they have no common sign, and all of the value where they have. Student's
-    interval goes from below the former to above the latter.
-    """
-    least = np.sqrt(max(value**2 - by_chance**2, 0))
-    reach = student_quantile(patients, classes) * float(np.nanstd(draws))
-    return Estimate(float(value), float(max(least - reach, 0)), float(value + reach))
 
 
 def estimate_difference(
@@ -185,8 +160,13 @@ def estimate_difference(
     return Estimate(value, value - _add(*down, together), value + _add(*up, together))
 
 
-def student_quantile(patients: float, classes: int) -> float:
-    """Give Student's quantile for the 95 % interval of a mean of classes."""
+def _find_quantile(patients: float, classes: int) -> float:
+    """Give the quantile for a 95 % interval: normal for one proportion, Student's for a mean.
+
+    The spread of one proportion follows from its value, that of a mean is estimated.
+    """
+    if classes == 1:
+        return float(norm.ppf((1 + LEVEL) / 2))
     return float(t.ppf((1 + LEVEL) / 2, max(patients - classes, 1)))
 
 

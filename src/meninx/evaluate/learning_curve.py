@@ -31,9 +31,12 @@ FACTORS = (2.0, 4.0)
 FEWEST_SIZES = 3
 CURVE_POINTS = 30
 # What exponents are thought possible before seeing the data: learning curves of classifiers
-# lie between very slow and the 1/n of a realisable problem.
-EXPONENTS = np.linspace(0.1, 1.5, 29)
+# lie between very slow and the 1/n of a realisable problem, or faster where few patients are
+# far too few.
+EXPONENTS = np.linspace(0.1, 2.0, 39)
 ASYMPTOTES = 31
+# How much larger the points' variances are taken: no curve is just a power law.
+MISFIT = 1.3
 SAMPLES = 4000
 
 
@@ -161,10 +164,12 @@ def fit_learning_curve(sizes: Mapping[float, Predictions], seed: int = 0) -> Lea
     Notes
     -----
     The points' errors and how far they go together (they are of the same patients) come from a
-    bootstrap over patients. Curves are weighed by their Gaussian likelihood under those errors;
-    a priori exponents from 0.1 to 1.5 are alike, low asymptotes likelier than high ones, and
-    scales not below 0. The interval is for the expected score. It rests on the curve being a
-    power law and on more patients like these; measured coverage is in ``docs/statistics.md``.
+    bootstrap over patients. Curves are weighed by their Gaussian likelihood under those errors,
+    tempered by a third since the law is a model (Grünwald and van Ommen 2017, Bayesian Analysis
+    12:1069); a priori exponents from 0.1 to 2 are alike, low asymptotes likelier than high
+    ones, and scales not below 0. The interval is for the expected score. It rests on the curve
+    being a power law and on more patients like these; measured coverage is in
+    ``docs/statistics.md``.
     """
     if len(sizes) < FEWEST_SIZES:
         raise StudyError(f"a learning curve needs {FEWEST_SIZES} sizes; there are {len(sizes)}")
@@ -179,7 +184,7 @@ def fit_learning_curve(sizes: Mapping[float, Predictions], seed: int = 0) -> Lea
         Point(float(size), estimate_share(values[0], values[1:], worth, len(by_class)))
         for size, values in zip(patients, scores, strict=True)
     )
-    spread = np.cov(scores[:, 1:]) + np.eye(len(patients)) * 0.25 / worth**2
+    spread = MISFIT * np.cov(scores[:, 1:]) + np.eye(len(patients)) * 0.25 / worth**2
     laws, best = _weigh_power_laws(patients, 1 - scores[:, 0], spread, seed)
     total = len(np.unique(full.patients))
     return LearningCurve(

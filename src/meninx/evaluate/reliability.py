@@ -4,18 +4,22 @@ Images are sorted by the probability of their most probable class and divided in
 equal size; the expected calibration error is the mean distance between confidence and share
 right (Naeini, Cooper and Hauskrecht 2015; equal-mass bins after Nixon et al. 2019). With few
 images chance alone makes that distance large, so what a perfectly calibrated model would show
-is computed beside it.
+is computed beside it, and the interval is that of the distances under which what was seen would
+not be surprising.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from meninx.evaluate.intervals import LEVEL, Estimate
 from meninx.evaluate.predictions import Predictions
 
 IMAGES_PER_BIN = 10
 FEWEST_BINS, MOST_BINS = 2, 15
-PERFECT_DRAWS = 500
+LUCKY_DRAWS = 400
+# How far confidence is supposed to be off, in turn; closer together where it is off by little.
+DISTANCES = np.linspace(0, 1, 26) ** 1.5
 
 
 @dataclass(frozen=True)
@@ -42,46 +46,62 @@ def choose_bins(images: int) -> int:
     return int(np.clip(images // IMAGES_PER_BIN, FEWEST_BINS, MOST_BINS))
 
 
-def measure_calibration_error(predictions: Predictions, counts: np.ndarray) -> np.ndarray:
-    """Measure the expected calibration error for every way of counting images.
+def measure_calibration_error(predictions: Predictions) -> float:
+    """Measure the expected calibration error, in [0, 1], mean over repeats.
+
+    See :func:`expect_error_if_perfect` for how much of it is chance.
+    """
+    right = predictions.predicted == predictions.labels
+    return float(_measure_errors(predictions, right[:, None]).item())
+
+
+def estimate_calibration_error(predictions: Predictions, seed: int = 0) -> Estimate:
+    """Give the calibration error with its interval, which chance alone does not make larger.
 
     Parameters
     ----------
     predictions
         Of one cell, n images.
-    counts
-        ``(b, n)``: how often each image counts, in b ways. Bins stay as they are.
+    seed
+        Of the draws.
 
-    Returns
-    -------
-    np.ndarray
-        ``(b,)`` in [0, 1], mean over repeats; see :func:`expect_error_if_perfect` for how much
-        of it is chance.
+    Notes
+    -----
+    The interval holds the true distances at which an error like the one seen is not surprising
+    (neither among the largest nor the smallest 2.5 %): a test turned round (Neyman 1937). What
+    would be seen is simulated: every confidence is supposed to be off by the same distance, in
+    the direction in which its bin is off, and whether each answer is right is drawn with the
+    probability that is left. Where the distance is 0, that is
+    :func:`expect_error_if_perfect`.
     """
-    gaps = _confidences(predictions) - (predictions.predicted == predictions.labels)
-    errors = [
-        np.abs(counts @ (gap[:, None] * members)).sum(axis=1)
-        for gap, members in zip(gaps, _assign(predictions), strict=True)
-    ]
-    mean: np.ndarray = np.mean(errors, axis=0) / counts.sum(axis=1)
-    return mean
+    confidences, members = _confidences(predictions), _assign(predictions)
+    value = measure_calibration_error(predictions)
+    gaps = confidences - (predictions.predicted == predictions.labels)
+    is_too_sure = np.einsum("rn,rnb->b", gaps, members) >= 0
+    directions = members @ np.where(is_too_sure, 1.0, -1.0)
+    luck = _draw_luck(predictions, seed)
+    tail = (1 - LEVEL) / 2
+    true, limits = [], []
+    for distance in DISTANCES:
+        chances = np.clip(confidences - distance * directions, 0, 1)
+        true.append(np.abs(np.einsum("rn,rnb->rb", confidences - chances, members)).sum(axis=1))
+        seen = _measure_errors(predictions, luck < chances[:, None])
+        limits.append(np.quantile(seen, [tail, 1 - tail]))
+    distances = np.mean(true, axis=1) / len(predictions.labels)
+    smallest, largest = np.maximum.accumulate(limits, axis=0).T
+    low, high = np.interp(value, largest, distances), np.interp(value, smallest, distances)
+    return Estimate(value, float(min(low, value)), float(max(high, value)))
 
 
 def expect_error_if_perfect(predictions: Predictions, seed: int = 0) -> float:
     """Give the calibration error that a perfectly calibrated model would show on average.
 
-    The confidences stay; whether each is right is drawn with just that probability, 500 times.
+    The confidences stay; whether each is right is drawn with just that probability, 400 times.
     All images of a patient, in all repeats, share one draw, so that they are right together:
     the most that chance can do.
     """
-    random = np.random.default_rng(seed)
-    names, member = np.unique(predictions.patients, return_inverse=True)
-    luck = random.random((PERFECT_DRAWS, len(names)))[:, member]
-    errors = [
-        np.abs((confidence - (luck < confidence)) @ members).sum(axis=1).mean()
-        for confidence, members in zip(_confidences(predictions), _assign(predictions), strict=True)
-    ]
-    return float(np.mean(errors) / len(predictions.labels))
+    right = _draw_luck(predictions, seed) < _confidences(predictions)[:, None]
+    return float(_measure_errors(predictions, right).mean())
 
 
 def divide_by_confidence(predictions: Predictions) -> tuple[Bin, ...]:
@@ -96,6 +116,19 @@ def divide_by_confidence(predictions: Predictions) -> tuple[Bin, ...]:
         Bin(float(confidence[index] / total[index]), float(accuracy[index] / total[index]), int(n))
         for index, n in enumerate(sizes)
     )
+
+
+def _draw_luck(predictions: Predictions, seed: int) -> np.ndarray:
+    """Draw each patient's luck, shared by all images: ``(d, n)`` in [0, 1)."""
+    names, member = np.unique(predictions.patients, return_inverse=True)
+    return np.random.default_rng(seed).random((LUCKY_DRAWS, len(names)))[:, member]
+
+
+def _measure_errors(predictions: Predictions, right: np.ndarray) -> np.ndarray:
+    """Measure the error where these answers ``(r, d, n)`` are right, ``(d,)``."""
+    gaps = _confidences(predictions)[:, None] - right
+    error: np.ndarray = np.abs(gaps @ _assign(predictions)).sum(axis=2).mean(axis=0)
+    return error / len(predictions.labels)
 
 
 def _confidences(predictions: Predictions) -> np.ndarray:

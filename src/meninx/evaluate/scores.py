@@ -11,26 +11,16 @@ import numpy as np
 
 from meninx.evaluate.bootstrap import draw_weights
 from meninx.evaluate.intervals import (
+    PULL,
+    PULL_OF_AREAS,
     Estimate,
     count_effectively,
     count_patients,
-    estimate_distance,
-    estimate_loss,
     estimate_share,
 )
+from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.predictions import Predictions
-from meninx.evaluate.reliability import expect_error_if_perfect, measure_calibration_error
-
-# How the interval of each score is made; that of the calibration error needs one thing more.
-ESTIMATORS = {
-    "balanced_accuracy": estimate_share,
-    "macro_f1": estimate_share,
-    "sensitivity": estimate_share,
-    "specificity": estimate_share,
-    "auc": estimate_share,
-    "log_loss": estimate_loss,
-    "brier": estimate_loss,
-}
+from meninx.evaluate.reliability import estimate_calibration_error
 
 
 @dataclass(frozen=True)
@@ -70,8 +60,7 @@ def evaluate(predictions: Predictions, seed: int = 0) -> Scores:
         Of the bootstrap.
     """
     draws = draw_weights(predictions.labels, predictions.patients, seed=seed)
-    counts = np.vstack([np.ones(len(predictions.labels)), draws])
-    overall, by_class = measure(predictions, counts)
+    shares = measure(predictions, np.vstack([np.ones(len(predictions.labels)), draws]))
     classes = len(predictions.classes)
     patients = count_patients(predictions.labels, predictions.patients, classes)
     together = count_effectively(patients)
@@ -79,26 +68,22 @@ def evaluate(predictions: Predictions, seed: int = 0) -> Scores:
         repeats=len(predictions.probabilities),
         overall={
             **{
-                name: estimate(overall[name][0], overall[name][1:], together, classes)
-                for name, estimate in ESTIMATORS.items()
+                name: _estimate(name, values, together, classes)
+                for name, values in shares.overall.items()
             },
-            "calibration_error": estimate_distance(
-                overall["calibration_error"][0],
-                overall["calibration_error"][1:],
-                expect_error_if_perfect(predictions, seed),
-                together,
-                classes,
-            ),
+            "log_loss": estimate_loss(predictions.losses.mean(axis=0), predictions, draws),
+            "brier": estimate_loss(predictions.squared_errors.mean(axis=0), predictions, draws),
+            "calibration_error": estimate_calibration_error(predictions, seed),
         },
         by_class={
             label: _estimate_class(
-                {name: values[:, index] for name, values in by_class.items()},
+                {name: values[:, index] for name, values in shares.by_class.items()},
                 patients[index],
                 len(np.unique(predictions.patients[predictions.labels != index])),
             )
             for index, label in enumerate(predictions.classes)
         },
-        confusion=count_confusions(predictions, counts[:1]).mean(axis=0)[0],
+        confusion=shares.confusions[:, 0].mean(axis=0),
     )
 
 
@@ -112,15 +97,37 @@ def _estimate_class(
         "auc": count_effectively(np.array([inside, outside])),
     }
     return {
-        name: estimate_share(values[name][0], values[name][1:], max(size, 1))
+        name: _estimate(name, values[name], max(size, 1), classes=1)
         for name, size in patients.items()
     }
 
 
-def measure(
-    predictions: Predictions, counts: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Compute every score for every way of counting images.
+def _estimate(name: str, values: np.ndarray, patients: float, classes: int) -> Estimate:
+    pull = PULL_OF_AREAS if name == "auc" else PULL
+    return estimate_share(values[0], values[1:], patients, classes, pull)
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Scores in [0, 1] for b ways of counting images, means over repeats.
+
+    Attributes
+    ----------
+    overall
+        Name to ``(b,)``; NaN where a class has no image.
+    by_class
+        ``sensitivity``, ``specificity`` and ``auc`` of each class against the rest, ``(b, k)``.
+    confusions
+        ``(r, b, k, k)``, see :func:`count_confusions`.
+    """
+
+    overall: Mapping[str, np.ndarray]
+    by_class: Mapping[str, np.ndarray]
+    confusions: np.ndarray
+
+
+def measure(predictions: Predictions, counts: np.ndarray) -> Shares:
+    """Compute every score in [0, 1] for every way of counting images.
 
     Parameters
     ----------
@@ -128,32 +135,25 @@ def measure(
         Of one cell, n images.
     counts
         ``(b, n)``: how often each image counts, in b ways.
-
-    Returns
-    -------
-    dict
-        Name of an overall score to ``(b,)``, means over repeats; NaN where a class has no image.
-    dict
-        Name of a class's score to ``(b, k)``, see :func:`measure_classes`.
     """
-    by_class = measure_classes(predictions, counts)
+    confusions = count_confusions(predictions, counts)
+    right = np.diagonal(confusions, axis1=2, axis2=3)
+    true, given = confusions.sum(axis=3), confusions.sum(axis=2)
+    rest = counts.sum(axis=1)[None, :, None] - true
     with np.errstate(invalid="ignore", divide="ignore"):
-        confusion = count_confusions(predictions, counts)
-        right = np.diagonal(confusion, axis1=2, axis2=3)
-        true, given = confusion.sum(axis=3), confusion.sum(axis=2)
-        f1 = np.where(true + given > 0, 2 * right / (true + given), 0.0)
+        by_class = {
+            "sensitivity": (right / true).mean(axis=0),
+            "specificity": ((rest - (given - right)) / rest).mean(axis=0),
+            "auc": _measure_aucs(predictions, counts),
+        }
+        f1 = np.where(true + given > 0, 2 * right / (true + given), 0.0).mean(axis=(0, 2))
     balanced_accuracy = measure_balanced_accuracy(predictions, counts)
     overall = {
         "balanced_accuracy": balanced_accuracy,
-        "macro_f1": np.where(np.isnan(balanced_accuracy), np.nan, f1.mean(axis=(0, 2))),
-        "sensitivity": by_class["sensitivity"].mean(axis=1),
-        "specificity": by_class["specificity"].mean(axis=1),
-        "auc": by_class["auc"].mean(axis=1),
-        "log_loss": measure_log_loss(predictions, counts),
-        "brier": counts @ predictions.squared_errors.mean(axis=0) / counts.sum(axis=1),
-        "calibration_error": measure_calibration_error(predictions, counts),
+        "macro_f1": np.where(np.isnan(balanced_accuracy), np.nan, f1),
+        **{name: values.mean(axis=1) for name, values in by_class.items()},
     }
-    return overall, by_class
+    return Shares(overall, by_class, confusions)
 
 
 def measure_balanced_accuracy(predictions: Predictions, counts: np.ndarray) -> np.ndarray:
@@ -191,26 +191,6 @@ def measure_log_loss(predictions: Predictions, counts: np.ndarray) -> np.ndarray
     """Compute the mean of minus the log of the true class's probability, ``(b,)``, nats."""
     mean: np.ndarray = counts @ predictions.losses.mean(axis=0) / counts.sum(axis=1)
     return mean
-
-
-def measure_classes(predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute each class's scores against the rest.
-
-    Returns
-    -------
-    dict
-        ``sensitivity``, ``specificity`` and ``auc``, each ``(b, k)``, means over repeats.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        confusion = count_confusions(predictions, counts)
-        right = np.diagonal(confusion, axis1=2, axis2=3)
-        true, given = confusion.sum(axis=3), confusion.sum(axis=2)
-        rest = counts.sum(axis=1)[None, :, None] - true
-        return {
-            "sensitivity": (right / true).mean(axis=0),
-            "specificity": ((rest - (given - right)) / rest).mean(axis=0),
-            "auc": _measure_aucs(predictions, counts),
-        }
 
 
 def count_confusions(predictions: Predictions, counts: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ CLAIM: Sequence[Item] = (
     Item("24", "model", ("initialisation",), is_whole=True),
     Item("25", "training", ("training", "views", "imbalance"), is_whole=True),
     Item("26", "training", ("selection",), is_whole=True),
-    Item("27", "training", ("views",)),
+    Item("27", "training", ("ensembling",), is_whole=True),
     Item("28", "evaluation", ("metrics",), is_whole=True),
     Item("29", "evaluation", ("uncertainty",), is_whole=True),
     Item("30", "evaluation", ("robustness", "novelty")),

@@ -151,6 +151,7 @@ class PatientLevel(TypedDict):
 
     aggregation: str
     patients: int
+    patients_of_several_classes: NotRequired[int]
     scores: dict[str, Interval]
     classes: dict[str, ClassScores]
     confusion: list[list[float]]

@@ -9,9 +9,12 @@ from meninx.report.evaluation_file import Interval
 from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
 from meninx.report.sentences import (
+    name_backbones,
+    name_strategy,
     name_versions,
     tell_calibration,
     tell_chance,
+    tell_cut,
     tell_growth,
     tell_limits,
     tell_localisation,
@@ -65,11 +68,18 @@ def _tell_fixed(run: RunFolder, words: Words) -> dict[str, str]:
 
 
 def _tell_technology(run: RunFolder, words: Words) -> str:
-    return words(
-        "fact.technology",
-        backbone=run.chosen["backbone"] or run.chosen["cell"],
-        strategy=words.name("strategy", run.chosen["strategy"]),
-    )
+    names, strategy = name_backbones(run), name_strategy(run, words)
+    if run.members:
+        count = len(run.members)
+        return words("fact.technology_ensemble", count=count, backbones=names, strategy=strategy)
+    return words("fact.technology", backbone=names, strategy=strategy)
+
+
+def _tell_ensembling(run: RunFolder, words: Words) -> str:
+    cells = [cell["cell"] for cell in run.members]
+    if cells:
+        return words("fact.ensembling", count=len(cells), cells=", ".join(cells))
+    return words("fact.no_ensembling") if run.chosen["backbone"] else ""
 
 
 def _tell_goal(run: RunFolder, words: Words) -> str:
@@ -87,7 +97,7 @@ def _tell_counts(run: RunFolder, words: Words) -> str:
 
 
 def _tell_audit(run: RunFolder, words: Words) -> str:
-    kinds = sorted({finding["kind"] for finding in run.findings})
+    kinds = sorted({words.name("kind", finding["kind"]) for finding in run.findings})
     if not kinds:
         return words("notes.audit_clean")
     return words("fact.audit", count=len(run.findings), kinds=", ".join(kinds))
@@ -110,14 +120,14 @@ def _tell_sample_size(run: RunFolder, words: Words) -> str:
 
 def _tell_model(run: RunFolder, words: Words) -> str:
     plan, bundle = run.chosen_plan, run.bundle
-    told = [_tell_technology(run, words)]
-    if run.chosen["cut"] and run.chosen["strategy"] == "partial":
-        told.append(words("answer.cut", cut=run.chosen["cut"]))
+    told = [_tell_technology(run, words), *tell_cut(run, words)]
     if plan and plan["trained_parameters"]:
         parameters = words.number(plan["trained_parameters"], 0)
         told.append(words("fact.parameters", parameters=parameters))
     sizes = [member["input_size"] for member in bundle["members"]] if bundle else []
-    told += [words("fact.input", pixels=size) for size in dict.fromkeys(sizes)]
+    if sizes:
+        squares = ", ".join(f"{size} × {size}" for size in dict.fromkeys(sizes))
+        told.append(words("fact.input", sizes=squares))
     return " ".join(told)
 
 
@@ -134,7 +144,7 @@ def _tell_initialisation(run: RunFolder, words: Words) -> str:
 def _tell_training(run: RunFolder, words: Words) -> str:
     return words(
         "fact.training",
-        strategy=words.name("strategy", run.chosen["strategy"]),
+        strategy=name_strategy(run, words),
         folds=run.summary["folds"],
         repeats=run.chosen_repeats,
         seed=run.summary["seed"],
@@ -214,6 +224,7 @@ def _show(interval: Interval, words: Words) -> str:
 
 _TOLD: dict[str, Fact] = {
     "technology": _tell_technology,
+    "ensembling": _tell_ensembling,
     "goal": _tell_goal,
     "counts": _tell_counts,
     "audit": _tell_audit,

@@ -9,10 +9,12 @@ from importlib.resources import files
 
 from meninx.errors import StudyError
 
-LANGUAGES = ("en", "id")
+ENGLISH = "en"  # as the other stages write
+LANGUAGES = (ENGLISH, "id")
 MISSING = "–"  # stands where a number cannot be computed
 SMALLEST_PROBABILITY = 0.001  # below it a p-value is not written out
 _ENGLISH_NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?")
+_COUNTED_REASON = re.compile(r"(?:^|; )(\d+): (.+?)(?=; \d+: |$)")
 _PLACEHOLDER = re.compile(r"\\\{(\w+)\\\}")  # as `re.escape` leaves it
 _SEPARATORS = {"en": (".", ","), "id": (",", ".")}  # decimal, thousands
 
@@ -61,17 +63,28 @@ class Words:
         It is recognised by the section `told` of the English catalogue; one that is not there
         stays itself.
         """
+        return self._find_told(sentence) or sentence
+
+    def _find_told(self, sentence: str) -> str | None:
+        """Tell a sentence that a file of the run holds, if the catalogue knows it."""
         for key, pattern in _compile_told():
             if match := pattern.fullmatch(sentence):
                 values = {name: self._rewrite(value) for name, value in match.groupdict().items()}
                 return self(key, **values)
-        return sentence
+        return None
 
     def _rewrite(self, value: str) -> str:
-        """Write a number or a term of an English sentence as this language does."""
-        if not _ENGLISH_NUMBER.fullmatch(value):
-            return self.name("term", value)
-        return value.translate(_swap_signs(self.language))
+        """Write a part of an English sentence as this language does: a number, a term, reasons."""
+        if _ENGLISH_NUMBER.fullmatch(value):
+            return value.translate(_swap_signs(self.language))
+        if reasons := _COUNTED_REASON.findall(value):
+            return "; ".join(f"{count}: {self._tell_reason(reason)}" for count, reason in reasons)
+        return self.name("term", value)
+
+    def _tell_reason(self, reason: str) -> str:
+        """Tell why an image cannot be used; readers word that in more ways than are known here."""
+        unknown = reason if self.language == ENGLISH else self("notes.other_reason")
+        return self._find_told(reason) or unknown
 
     def number(self, value: float | None, decimals: int = 2) -> str:
         """Write a number as the language does."""
@@ -156,6 +169,6 @@ def _compile_told() -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Make a pattern of each sentence that other stages write, with a group a placeholder."""
     return tuple(
         (key, re.compile(_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(sentence))))
-        for key, sentence in _read_catalogue("en").items()
+        for key, sentence in _read_catalogue(ENGLISH).items()
         if key.startswith("told.")
     )

@@ -71,7 +71,7 @@ def make_page(
         HTML that loads no other file.
     """
     pairs = [make_pair(run, example, words) for example in run.examples]
-    return (
+    return keep_percent_signs(
         _make_environment()
         .get_template("report.html.j2")
         .render(
@@ -120,7 +120,7 @@ def tell_all(run: RunFolder, words: Words) -> dict[str, list[str]]:
 
 def make_checklist_page(run: RunFolder, words: Words, checklist: Table) -> str:
     """Fill the template of a checklist that can be handed in by itself."""
-    return (
+    return keep_percent_signs(
         _make_environment()
         .get_template("checklist.html.j2")
         .render(
@@ -131,6 +131,11 @@ def make_checklist_page(run: RunFolder, words: Words, checklist: Table) -> str:
             counts={status.value: count_status(checklist, status) for status in Status},
         )
     )
+
+
+def keep_percent_signs(page: str) -> str:
+    """Keep each percent sign in the line of its number."""
+    return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def as_data(kind: str, content: bytes) -> str:

@@ -110,6 +110,7 @@ class PlannedCell(TypedDict):
     repeats: int
     reason: str
     trained_parameters: int | None
+    members: NotRequired[list[str]]
     predicted_seconds: NotRequired[float | None]
 
 

@@ -141,6 +141,12 @@ class RunFolder:
             (cell for cell in self.plan["cells"] if cell["cell"] == self.summary["chosen"]), None
         )
 
+    @property
+    def members(self) -> list[PlannedCell]:
+        """The cells whose probabilities the chosen one averages; none where it is one network."""
+        names = self.chosen_plan.get("members", []) if self.chosen_plan else []
+        return [cell for cell in self.plan["cells"] if cell["cell"] in names]
+
     def read_picture(self, relative: str) -> bytes:
         """Read a PNG of the run.
 

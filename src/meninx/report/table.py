@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -220,6 +220,11 @@ def escape_latex(text: str) -> str:
     50\%\_a\&b
     """
     return "".join(_LATEX_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
+
+
+def count_decimals(counts: Iterable[float]) -> int:
+    """Tell how many decimals counts need: none where all are whole, as with one repeat."""
+    return 0 if all(float(count).is_integer() for count in counts) else 1
 
 
 def name_trained(strategy: str | None, words: Words) -> Term:

@@ -1,8 +1,12 @@
 """Two studies of the same images, side by side."""
 
 import json
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from meninx.errors import StudyError
 from meninx.evaluate import Predictions, compare
@@ -22,13 +26,27 @@ def compare_runs(run: Path, other: Path) -> dict[str, Any]:
     Raises
     ------
     StudyError
-        A run is not finished, or they are of other images or patients.
+        A run is not finished, they are of other images or patients, or their pseudonyms were
+        made with different keys.
     """
-    one_name, one, samples = _read_chosen(run)
-    other_name, second, other_samples = _read_chosen(other)
-    if samples != other_samples or one.patients.tolist() != second.patients.tolist():
-        raise StudyError(f"{run} and {other} are studies of other images or patients")
-    difference = compare(one, second).difference
+    one_name, table, samples, key = _read_chosen(run)
+    other_name, other_table, other_samples, other_key = _read_chosen(other)
+    if key != other_key:
+        raise StudyError(
+            f"{run} and {other} were written with different keys of pseudonyms, so that their "
+            "images cannot be matched; run one of them again with the other's (MENINX_KEY)"
+        )
+    if sorted(samples) != sorted(other_samples):
+        raise StudyError(f"{run} and {other} are studies of other images")
+    one = Predictions.from_table(table, samples)
+    second = Predictions.from_table(other_table, samples)
+    if one.patients.tolist() != second.patients.tolist():
+        raise StudyError(f"{run} and {other} are studies of other patients")
+    # Patients are drawn by chance: in the order of their images, which no key decides.
+    numbers = pd.factorize(one.patients)[0]
+    difference = compare(
+        replace(one, patients=numbers), replace(second, patients=numbers)
+    ).difference
     return {
         "chosen": one_name,
         "other_chosen": other_name,
@@ -39,13 +57,15 @@ def compare_runs(run: Path, other: Path) -> dict[str, Any]:
     }
 
 
-def _read_chosen(run: Path) -> tuple[str, Predictions, list[str]]:
+def _read_chosen(run: Path) -> tuple[str, pd.DataFrame, list[str], str | None]:
+    """Read the name and predictions of a run's chosen cell, its samples in order, and its key."""
     try:
         chosen = json.loads((run / "summary.json").read_bytes())["chosen"]
+        samples = pd.read_csv(run / "cohort.csv")["sample"].tolist()
+        key = tomllib.loads((run / "study.toml").read_text()).get("pseudonyms_key")
     except FileNotFoundError as error:
         raise StudyError(f"{run} holds no finished study; run `meninx study` first") from error
     result = RunFolder(run).read_cell(chosen)
     if result is None:
         raise StudyError(f"{run} lacks the result of its chosen cell {chosen}")
-    samples = sorted(result[0]["sample"].unique())
-    return chosen, Predictions.from_table(result[0], samples), samples
+    return chosen, result[0], samples, key

@@ -1,7 +1,7 @@
 """Cross-validation: every cell of a plan is trained and asked about the patients left out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -118,7 +118,7 @@ class CrossValidation:
         table = pd.DataFrame(
             {
                 "sample": cohort.sample_names[split.test],
-                "patient": cohort.groups[split.test],
+                "patient": cohort.group_names[split.test],
                 "fold": split.fold,
                 "repeat": split.repeat,
                 "label": np.asarray(cohort.classes)[cohort.labels[split.test]],
@@ -128,8 +128,16 @@ class CrossValidation:
         return table.join(pd.DataFrame(probabilities, columns=columns))
 
     def _order(self, table: pd.DataFrame) -> Predictions:
-        """Read a cell's table into the cohort's order."""
-        return Predictions.from_table(table, self.cohort.sample_names)
+        """Read a cell's table into the cohort's order, with its groups in place of pseudonyms.
+
+        Pseudonyms depend on the user's key; what is drawn by chance must not.
+        """
+        predictions = Predictions.from_table(table, self.cohort.sample_names)
+        return replace(
+            predictions,
+            patients=self.cohort.groups,
+            patients_known=self.cohort.patients_known,
+        )
 
 
 def _show_progress() -> Progress:

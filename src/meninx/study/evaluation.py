@@ -115,21 +115,21 @@ def describe_patient_level(
     prevalence: Mapping[str, float] | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Describe the scores by patient.
+    """Describe the scores by patient; nothing where no images can be put together.
 
-    Nothing where every patient has one image, or where one has images of several classes.
+    A patient with images of several classes is scored once for each.
     """
-    patients = np.unique(predictions.patients)
-    pairs = {*zip(predictions.patients.tolist(), predictions.labels.tolist(), strict=True)}
-    if len(patients) == len(predictions.labels) or len(pairs) > len(patients):
-        return {}
     by_patient = aggregate(predictions, how)
+    if len(by_patient.labels) == len(predictions.labels):
+        return {}
+    patients, answers = np.unique(by_patient.patients, return_counts=True)
     scores = evaluate(by_patient, seed)
     classes = describe_classes(by_patient, scores, prevalence, seed)
     return {
         "patient_level": {
             "aggregation": how.value,
             "patients": len(patients),
+            "patients_of_several_classes": int((answers > 1).sum()),
             "scores": describe_scores(scores.overall),
             "classes": {
                 label: {name: value for name, value in found.items() if name != "images"}

@@ -59,6 +59,11 @@ class RunFolder:
         differing = sorted(
             key for key in earlier.keys() | study.keys() if earlier.get(key) != study.get(key)
         )
+        if differing == ["pseudonyms_key"]:
+            raise StudyError(
+                f"{self.path} was written with another key of pseudonyms; name that key's file in "
+                "MENINX_KEY, add --fresh to replace it, or name another folder with -o"
+            )
         if differing:
             raise StudyError(
                 f"{self.path} holds another study (its {', '.join(differing)} differ); "

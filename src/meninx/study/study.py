@@ -1,6 +1,5 @@
 """The study: from images to a score that can be defended and a model that can be used."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -269,7 +268,7 @@ class Study:
                     "images": len(self.cohort.samples),
                     "patients": len(np.unique(self.cohort.groups)),
                     "classes": self.cohort.counts(),
-                    "sha256": self._fingerprint_cohort(),
+                    "sha256": self.cohort.fingerprint,
                 },
                 "scores": _describe_accuracy(headline),
                 "versions": _list_versions(),
@@ -280,7 +279,8 @@ class Study:
     def _describe(self) -> dict[str, Any]:
         """Describe what the study is, for ``study.toml``: no path and no name of a patient."""
         return {
-            "cohort": self._fingerprint_cohort(),
+            "cohort": self.cohort.fingerprint,
+            "pseudonyms_key": self.cohort.key_identity,
             "framed": self.cohort.is_framed,
             "backbones": list(self.backbones),
             "strategies": [str(strategy) for strategy in self.strategies],
@@ -296,11 +296,6 @@ class Study:
             "aggregation": str(self.aggregation),
             "versions": _list_versions(),
         }
-
-    def _fingerprint_cohort(self) -> str:
-        """Give one checksum of all pixels, labels, patients and folds."""
-        table = self.cohort.table().to_csv(index=False)
-        return hashlib.sha256(table.encode()).hexdigest()
 
     def _summarise(
         self,

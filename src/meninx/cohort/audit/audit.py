@@ -2,6 +2,7 @@
 
 from meninx.cohort.audit.counts import (
     find_blank_images,
+    find_counts,
     find_few_patients,
     find_imbalance,
     find_skipped,
@@ -19,7 +20,7 @@ def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
     """Look a cohort over, without opening its images again.
 
     Kinds of finding: `skipped`, `blank`, `exact-duplicates`, `near-duplicates`, `shortcut`,
-    `few-patients`, `imbalance`, `patients-unknown`, `small`, `synthetic`.
+    `few-patients`, `imbalance`, `patients-unknown`, `counts`, `small`, `synthetic`.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
         *find_few_patients(cohort),
         *find_imbalance(cohort),
         *find_unknown_patients(cohort),
+        *find_counts(cohort),
         *find_small_size(cohort),
         *find_synthetic(cohort),
     ]

@@ -14,6 +14,18 @@ IMBALANCE = 3.0  # largest to smallest class
 LEAST_SHOWN = 0.01  # of the pixels that differ from the median; a blank image shows less
 
 
+def find_counts(cohort: Cohort) -> Iterator[Finding]:
+    """Tell how many images and patients there are, and how many folds they allow."""
+    images, patients = cohort.counts(), _count_patients(cohort)
+    told = ", ".join(f"{label} {images[label]}/{patients[label]}" for label in images)
+    advice = (
+        f"{len(cohort.samples)} images of {len(np.unique(cohort.groups))} patients "
+        f"(images/patients of each class: {told}); at most {min(patients.values())} folds can "
+        "have a patient of every class"
+    )
+    yield Finding.about(cohort, "counts", Severity.INFO, advice)
+
+
 def find_skipped(cohort: Cohort) -> Iterator[Finding]:
     """Tell which images were left out because they cannot be used."""
     if not cohort.skipped:
@@ -46,7 +58,7 @@ def find_few_patients(cohort: Cohort) -> Iterator[Finding]:
     patients = _count_patients(cohort)
     few = {label: count for label, count in patients.items() if count < FEW_PATIENTS}
     if few:
-        told = ", ".join(f"{label} has {count}" for label, count in few.items())
+        told = ", ".join(f"{label} {count}" for label, count in few.items())
         advice = (
             f"fewer than {FEW_PATIENTS} patients in a class ({told}): it cannot be in every "
             f"fold, and its scores rest on very few people; at most {min(few.values())} folds "
@@ -87,11 +99,9 @@ def find_small_size(cohort: Cohort) -> Iterator[Finding]:
     """Tell when there are so few images that every score is uncertain."""
     count = len(cohort.samples)
     if count < SMALL_COHORT:
-        patients = ", ".join(f"{label} {held}" for label, held in _count_patients(cohort).items())
         advice = (
             f"{count} images are few: every score will be uncertain by several points, so read "
-            "its interval, and do not take the best of many methods at its word (patients: "
-            f"{patients}; at most {min(_count_patients(cohort).values())} folds have every class)"
+            "its interval, and do not take the best of many methods at its word"
         )
         yield Finding.about(cohort, "small", Severity.INFO, advice)
 

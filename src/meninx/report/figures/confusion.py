@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from meninx.report.figures.style import BLUE, INK, house_style, new_figure, wrap
 from meninx.report.language import MISSING, Words
+from meninx.report.table import count_decimals
 
 # White to blue: the darker, the more, in grey print too.
 _SHADES = LinearSegmentedColormap.from_list("share", ["#FFFFFF", "#9CC3DE", BLUE, "#003E63"])
@@ -50,13 +51,14 @@ def draw_confusion(
 
 
 def _write_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray, words: Words) -> None:
+    decimals = count_decimals(counts.flat)
     for (row, column), count in np.ndenumerate(counts):
         share = float(shares[row, column])
         color = "white" if share > _SHADE_OF_WHITE_TEXT else INK
         axes.text(
             column,
             row - 0.09,
-            words.number(count, 1),
+            words.number(count, decimals),
             ha="center",
             va="center",
             color=color,

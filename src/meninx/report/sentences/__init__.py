@@ -4,7 +4,14 @@ In: a run folder and the words of a language. Out: sentences; none where the run
 what they would tell.
 """
 
-from meninx.report.sentences.answer import tell_answer, tell_chance, tell_nested
+from meninx.report.sentences.answer import (
+    name_backbones,
+    name_strategy,
+    tell_answer,
+    tell_chance,
+    tell_cut,
+    tell_nested,
+)
 from meninx.report.sentences.audit import tell_affected
 from meninx.report.sentences.growth import tell_growth, tell_patient_level
 from meninx.report.sentences.matrix import tell_advice, tell_whether_advice_held
@@ -18,12 +25,15 @@ from meninx.report.sentences.trust import (
 )
 
 __all__ = [
+    "name_backbones",
+    "name_strategy",
     "name_versions",
     "tell_advice",
     "tell_affected",
     "tell_answer",
     "tell_calibration",
     "tell_chance",
+    "tell_cut",
     "tell_growth",
     "tell_limits",
     "tell_localisation",

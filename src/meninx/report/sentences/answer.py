@@ -6,7 +6,7 @@ from meninx.report.run_folder import RunFolder
 
 def tell_answer(run: RunFolder, words: Words) -> list[str]:
     """Say in sentences how well the chosen model does, against what, and what it is."""
-    summary, chosen = run.summary, run.chosen
+    summary = run.summary
     headline, chance = summary["headline"], 1 / len(summary["classes"])
     low = headline["low"]
     is_above_chance = low is not None and low > chance
@@ -23,14 +23,44 @@ def tell_answer(run: RunFolder, words: Words) -> list[str]:
         ),
         words("answer.above_chance" if is_above_chance else "answer.not_above_chance"),
     ]
-    strategy = words.name("strategy", chosen["strategy"])
+    return [*sentences, _tell_model(run, words), *tell_cut(run, words)]
+
+
+def _tell_model(run: RunFolder, words: Words) -> str:
+    """Say which network was chosen, or which networks together."""
+    chosen, strategy = run.chosen, name_strategy(run, words)
+    if run.members:
+        return words(
+            "answer.model_ensemble",
+            count=len(run.members),
+            backbones=name_backbones(run),
+            strategy=strategy,
+        )
     if chosen["backbone"]:
-        sentences.append(words("answer.model", backbone=chosen["backbone"], strategy=strategy))
-    else:
-        sentences.append(words("answer.model_plain", cell=chosen["cell"], strategy=strategy))
-    if chosen["cut"] and chosen["strategy"] == "partial":
-        sentences.append(words("answer.cut", cut=chosen["cut"]))
-    return sentences
+        return words("answer.model", backbone=chosen["backbone"], strategy=strategy)
+    return words("answer.model_plain", cell=chosen["cell"], strategy=strategy)
+
+
+def tell_cut(run: RunFolder, words: Words) -> list[str]:
+    """Say from which layers on the chosen model was trained; nothing where it has no cut."""
+    cuts = dict.fromkeys(cell["cut"] for cell in run.members if cell["cut"])
+    if cuts:
+        return [words("answer.cut_ensemble", cuts=", ".join(map(str, cuts)))]
+    if run.chosen["cut"] and run.chosen["strategy"] == "partial":
+        return [words("answer.cut", cut=run.chosen["cut"])]
+    return []
+
+
+def name_strategy(run: RunFolder, words: Words) -> str:
+    """Name the strategy of the chosen model: of an ensemble, that of its members."""
+    strategies = [cell["strategy"] for cell in run.members] or [run.chosen["strategy"]]
+    return ", ".join(words.name("strategy", strategy) for strategy in dict.fromkeys(strategies))
+
+
+def name_backbones(run: RunFolder) -> str:
+    """Name the networks of the chosen model, or the cell where it has none."""
+    backbones = [str(cell["backbone"]) for cell in run.members]
+    return ", ".join(backbones) or run.chosen["backbone"] or run.chosen["cell"]
 
 
 def tell_chance(run: RunFolder, words: Words) -> list[str]:

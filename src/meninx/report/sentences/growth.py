@@ -25,7 +25,7 @@ def tell_growth(run: RunFolder, words: Words) -> list[str]:
     ]
     fit = curve["fit"]
     return [
-        words("learning_curve.meaning"),
+        words("learning_curve.meaning", cell=curve["cell"]),
         *forecasts,
         words(
             "learning_curve.law",
@@ -43,10 +43,12 @@ def tell_patient_level(run: RunFolder, words: Words) -> list[str]:
     level = run.evaluation.get("patient_level")
     if level is None:
         return []
+    several = level.get("patients_of_several_classes", 0)
     return [
         words(
             "patient_level.how",
             patients=level["patients"],
             aggregation=words.name("aggregation", level["aggregation"]),
-        )
+        ),
+        *([words("patient_level.several_classes", count=several)] if several else []),
     ]

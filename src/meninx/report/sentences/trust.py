@@ -28,7 +28,7 @@ def tell_calibration(run: RunFolder, words: Words) -> list[str]:
 def _judge_calibration(error: Interval, perfect: float, words: Words) -> str:
     if error["value"] is None or error["value"] <= perfect:
         return words("calibration.as_perfect")
-    if error["low"] is not None and error["low"] > perfect:
+    if error["low"] is not None and error["low"] > 0:
         return words("calibration.worse")
     return words("calibration.cannot_tell_from_perfect")
 

@@ -1,9 +1,20 @@
 """Tables of the chosen cell: every measure, class by class, by image and by patient."""
 
+from itertools import chain
+
 from meninx.report.evaluation_file import ClassScores
 from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
-from meninx.report.table import Column, CountAndShare, Estimate, Share, Table, Term, Value
+from meninx.report.table import (
+    Column,
+    CountAndShare,
+    Estimate,
+    Share,
+    Table,
+    Term,
+    Value,
+    count_decimals,
+)
 
 
 def make_measures_table(run: RunFolder, words: Words) -> Table:
@@ -35,8 +46,10 @@ def make_measures_table(run: RunFolder, words: Words) -> Table:
 
 def make_confusion_table(run: RunFolder, words: Words) -> Table:
     """Cross the true classes with the predicted ones."""
+    confusion = run.evaluation["chosen"]["confusion"]
+    decimals = count_decimals(chain.from_iterable(confusion))
     rows: list[list[Value]] = []
-    for label, counts in zip(run.classes, run.evaluation["chosen"]["confusion"], strict=True):
+    for label, counts in zip(run.classes, confusion, strict=True):
         total = sum(counts)
         rows.append(
             [label, *(CountAndShare(count, count / total if total else None) for count in counts)]
@@ -48,7 +61,7 @@ def make_confusion_table(run: RunFolder, words: Words) -> Table:
         columns=[
             Column("true_class", words("column.true_class"), align="left"),
             *(
-                Column(f"predicted_{label}", words("column.predicted_as", label=label), decimals=1)
+                Column(f"predicted_{label}", words("column.predicted_as", label=label), decimals)
                 for label in run.classes
             ),
         ],
@@ -65,20 +78,10 @@ def make_classes_table(run: RunFolder, words: Words) -> Table:
         columns=[
             Column("class", words("column.class"), align="left"),
             Column("images", words("column.images")),
-            Column("patients", words("column.patients")),
-            Column("sensitivity", words("column.sensitivity")),
-            Column("specificity", words("column.specificity")),
-            Column("auc", words("column.class_auc")),
+            *_make_score_columns(words),
         ],
         rows=[
-            [
-                label,
-                scores.get("images"),
-                scores["patients"],
-                Estimate.of(scores["sensitivity"]),
-                Estimate.of(scores["specificity"]),
-                Estimate.of(scores["auc"]),
-            ]
+            [label, scores.get("images"), *_describe_scores(scores)]
             for label, scores in run.evaluation["chosen"]["classes"].items()
         ],
     )
@@ -130,25 +133,34 @@ def make_patient_classes_table(run: RunFolder, words: Words) -> Table | None:
         note=words("patient_classes.note", patients=level["patients"]),
         columns=[
             Column("class", words("column.class"), align="left"),
-            Column("patients", words("column.patients")),
-            Column("sensitivity", words("column.sensitivity")),
-            Column("specificity", words("column.specificity")),
-            Column("auc", words("column.class_auc")),
+            *_make_score_columns(words),
             Column("ppv", words("column.ppv")),
             Column("npv", words("column.npv")),
         ],
         rows=[
-            [
-                label,
-                scores["patients"],
-                Estimate.of(scores["sensitivity"]),
-                Estimate.of(scores["specificity"]),
-                Estimate.of(scores["auc"]),
-                *_describe_predictive_values(scores),
-            ]
+            [label, *_describe_scores(scores), *_describe_predictive_values(scores)]
             for label, scores in level["classes"].items()
         ],
     )
+
+
+def _make_score_columns(words: Words) -> list[Column]:
+    """Make the columns that tables of classes share; :func:`_describe_scores` fills them."""
+    return [
+        Column("patients", words("column.patients")),
+        Column("sensitivity", words("column.sensitivity")),
+        Column("specificity", words("column.specificity")),
+        Column("auc", words("column.class_auc")),
+    ]
+
+
+def _describe_scores(scores: ClassScores) -> list[Value]:
+    return [
+        scores["patients"],
+        Estimate.of(scores["sensitivity"]),
+        Estimate.of(scores["specificity"]),
+        Estimate.of(scores["auc"]),
+    ]
 
 
 def _describe_predictive_values(scores: ClassScores) -> list[Value]:

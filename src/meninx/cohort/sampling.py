@@ -1,0 +1,97 @@
+"""From what is listed to samples: every file is decoded once, to see that it is sound.
+
+In: entries of a folder or a manifest. Out: samples, with what must be known of them again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from meninx.cohort.appearance import measure_appearance
+from meninx.cohort.images import decode_frame, fingerprint_pixels, open_frames
+from meninx.cohort.listing import Entry, Skipped
+from meninx.cohort.sample import Sample
+from meninx.cohort.slices import Axis, SliceChoice, choose_slices
+from meninx.errors import CohortError, ImageError
+
+
+@dataclass(frozen=True)
+class SampleRule:
+    """How files become samples, where a manifest does not say.
+
+    Attributes
+    ----------
+    slices
+        How many to take of each volume, at least 1.
+    choice
+        Which ones; see :func:`meninx.cohort.slices.choose_slices`.
+    axis
+        Across which NIfTI and FreeSurfer volumes are sliced.
+    whole_image
+        Give images whole. By default the samples are framed: what is read of them is the head
+        alone, so that nothing drawn around it can steer a model.
+    """
+
+    slices: int = 1
+    choice: SliceChoice = SliceChoice.EVEN
+    axis: Axis = Axis.AXIAL
+    whole_image: bool = False
+
+    def __post_init__(self) -> None:
+        if self.slices < 1:
+            raise CohortError(f"slices is {self.slices}; take at least 1 of each volume")
+
+
+USUAL_RULE = SampleRule()
+
+
+def read_samples(entries: Sequence[Entry], rule: SampleRule) -> tuple[list[Sample], list[Skipped]]:
+    """Decode what is listed and measure it.
+
+    Returns
+    -------
+    samples
+        In the order of the entries.
+    bad
+        The entries that cannot be read, and why.
+    """
+    samples: list[Sample] = []
+    bad = []
+    for entry in entries:
+        try:
+            samples += _read_entry(entry, rule)
+        except ImageError as problem:
+            reason = str(problem).removeprefix(f"{entry.path}: ")
+            bad.append(Skipped(entry.path, entry.label, reason))
+    return samples, bad
+
+
+def _read_entry(entry: Entry, rule: SampleRule) -> list[Sample]:
+    frames = open_frames(entry.path, entry.axis or rule.axis)
+
+    def decode(frame: int) -> np.ndarray:
+        return decode_frame(entry.path, frames, frame)
+
+    wanted = [0 if entry.frame is None else entry.frame]
+    if frames.count > 1 and entry.frame is None:
+        wanted = choose_slices(frames.count, rule.slices, rule.choice, decode)
+    return [_make_sample(entry, rule, frames.count, frame, decode(frame)) for frame in wanted]
+
+
+def _make_sample(
+    entry: Entry, rule: SampleRule, count: int, frame: int, pixels: np.ndarray
+) -> Sample:
+    """Make a sample of one of a file's `count` frames, and measure it."""
+    return Sample(
+        path=entry.path,
+        label=entry.label,
+        patient=entry.name if entry.patient is None else entry.patient,
+        frame=frame if count > 1 or entry.frame is not None else None,
+        fold=entry.fold,
+        mask=entry.mask,
+        fingerprint=fingerprint_pixels(pixels),
+        axis=entry.axis or rule.axis,
+        is_framed=not rule.whole_image,
+        appearance=measure_appearance(entry.path, pixels),
+    )
