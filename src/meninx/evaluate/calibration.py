@@ -153,7 +153,7 @@ def cross_fit(predictions: Predictions, level: float = SET_LEVEL) -> CrossFit:
 
 def _find_temperature(predictions: Predictions, losses: np.ndarray) -> float:
     """Give the temperature of the smallest of losses ``(t,)``, one a temperature."""
-    allowed = TEMPERATURES >= (0 if predictions.patients_known else 1)
+    allowed = (0 if predictions.patients_known else 1) <= TEMPERATURES
     return float(TEMPERATURES[allowed][losses[allowed].argmin()])
 
 

@@ -109,7 +109,7 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     for name, child in network.named_children():
         is_fast = is_fast or precision == f"bfloat16-from-{name}"
         child.to(dtype=torch.bfloat16 if is_fast else torch.float32)
-    return network.to(find_device(), memory_format=torch.channels_last)
+    return network.to(find_device()).to(memory_format=torch.channels_last)
 
 
 def run_prefix(

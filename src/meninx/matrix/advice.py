@@ -226,7 +226,9 @@ def count_stages_to_train(by_stage: Mapping[str, float], most: int) -> int:
 
 def _say_size(images_per_class: float, borders: Borders) -> str:
     size = "many" if images_per_class >= borders.size else "few"
-    sentence = f"{images_per_class:.0f} images a class are {size} (the border is {borders.size:,.10g})"
+    sentence = (
+        f"{images_per_class:.0f} images a class are {size} (the border is {borders.size:,.10g})"
+    )
     if borders.size / NEAR_BORDER <= images_per_class < borders.size * NEAR_BORDER:
         return f"{sentence}, but near the border: try what is advised on its other side too."
     return f"{sentence}."
