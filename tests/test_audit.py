@@ -11,7 +11,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from meninx.cohort import Cohort, Severity, audit, phantom
-from meninx.cohort.audit.shortcuts import FALSE_ALARMS, measure_shortcuts
+from meninx.cohort.audit.shortcuts import FALSE_ALARMS, _measure_auc, measure_shortcuts
 from meninx.cohort.duplicates import compare_candidates, find_near_duplicates, make_thumbnail
 from meninx.cohort.framing import find_head
 
@@ -348,3 +348,10 @@ def test_the_audit_says_how_many_patients_and_which_k_they_allow(tmp_path):
     (counts,) = found(Cohort.open(folder), "counts")
     assert "8 images of 8 patients" in counts.advice and "a 4/4, b 4/4" in counts.advice
     assert "at most 4 folds" in counts.advice
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_two_classes_a_fact_tells_nothing_apart():
+    scores = np.array([[0.1, 0.4, 0.8], [0.1, 0.4, 0.8]])
+    targets = np.array([[0, 0, 0], [0, 0, 1]])
+    assert _measure_auc(scores, targets).tolist() == [0.5, 1.0]

@@ -149,7 +149,10 @@ def _predict_auc(x: np.ndarray, every: np.ndarray, folds: np.ndarray) -> np.ndar
 
 
 def _measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Measure the AUC of each row of scores ``(b, n)`` for targets of 0 and 1, ``(b,)``."""
+    """Measure the AUC of each row of scores ``(b, n)`` for targets of 0 and 1, ``(b,)``.
+
+    Where there is only one kind of target, nothing can be told apart: 0.5.
+    """
     from scipy.stats import rankdata
 
     rows = max(1, AT_A_TIME // scores.shape[1])
@@ -161,8 +164,9 @@ def _measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     )
     positive = targets.sum(axis=1)
     negative = targets.shape[1] - positive
-    auc: np.ndarray = (sums - positive * (positive + 1) / 2) / (positive * negative)
-    return auc
+    pairs = positive * negative
+    right = sums - positive * (positive + 1) / 2
+    return np.divide(right, pairs, out=np.full(len(sums), 0.5), where=pairs > 0)
 
 
 def _count_at_least(aucs: np.ndarray) -> np.ndarray:
