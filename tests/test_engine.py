@@ -20,7 +20,11 @@ from meninx.finetune import (
     make_views,
     time_fit,
 )
-from meninx.finetune.depthwise import FrozenDepthwise, fold_for_training, freeze_depthwise
+from meninx.finetune.depthwise import (
+    DepthwiseConvolution,
+    freeze_depthwise,
+    quicken_depthwise,
+)
 from meninx.finetune.folding import FoldedNetwork
 from tests.conftest import draw_disc
 
@@ -100,20 +104,34 @@ def test_a_convolution_that_feeds_two_layers_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 0), (3, 2, 0)]
+    ("kernel", "stride", "padding"),
+    [(3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 0), (3, 2, 0), (1, 1, 0), (2, 1, 1), (7, 1, 3)],
 )
-def test_a_frozen_depthwise_convolution_passes_the_true_gradient(
-    kernel, stride, padding, monkeypatch
-):
+def test_a_fast_depthwise_convolution_has_the_true_gradients(kernel, stride, padding, monkeypatch):
     monkeypatch.setattr("meninx.finetune.depthwise.find_fast_dtype", lambda: torch.float32)
     convolution = nn.Conv2d(6, 6, kernel, stride, padding, groups=6)
     images = torch.randn(2, 6, 11, 10, requires_grad=True)
-    frozen = FrozenDepthwise(convolution)
+    fast = DepthwiseConvolution(convolution)
     weights = torch.randn_like(convolution(images))
-    (expected,) = torch.autograd.grad((convolution(images) * weights).sum(), images)
-    (found,) = torch.autograd.grad((frozen(images) * weights).sum(), images)
-    assert torch.allclose(frozen(images), convolution(images), atol=1e-5)
-    assert torch.allclose(found, expected, atol=1e-5)
+    wanted = (images, convolution.weight, convolution.bias)
+    expected = torch.autograd.grad((convolution(images) * weights).sum(), wanted)
+    found = torch.autograd.grad((fast(images) * weights).sum(), wanted)
+    assert torch.allclose(fast(images), convolution(images), atol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_fast_gradients_in_bfloat16_are_near_the_true_ones(monkeypatch):
+    monkeypatch.setattr("meninx.finetune.depthwise.find_fast_dtype", lambda: torch.bfloat16)
+    convolution = nn.Conv2d(16, 16, 5, padding=2, groups=16)
+    images = torch.randn(2, 16, 14, 14)
+    weights = torch.randn_like(convolution(images))
+    wanted = (convolution.weight, convolution.bias)
+    expected = torch.autograd.grad((convolution(images) * weights).sum(), wanted)
+    fast = DepthwiseConvolution(convolution)
+    found = torch.autograd.grad((fast(images) * weights).sum(), wanted)
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).abs().max() < 0.02 * other.abs().max()
 
 
 def test_depthwise_convolutions_are_all_that_is_frozen():
@@ -125,6 +143,7 @@ def test_depthwise_convolutions_are_all_that_is_frozen():
         if isinstance(module, nn.Conv2d) and module.groups > 1
         for p in module.parameters()
     )
+    quicken_depthwise(suffix)
     freeze_depthwise(suffix)
     trained = sum(p.numel() for p in suffix.parameters() if p.requires_grad)
     assert trained == before - depthwise > 0
@@ -143,7 +162,7 @@ def test_partial_training_leaves_depthwise_convolutions_as_pretrained(discs):
     network = classifier.fit(*discs).network_
     pretrained = load_backbone(LITE0).suffix("stage7")
     example = torch.rand(1, 192, 2, 2)
-    folded = fold_for_training(pretrained, example).network.state_dict()
+    folded = FoldedNetwork.fold(pretrained, example).network.state_dict()
     name = next(key for key in folded if key.endswith("conv_dw.weight"))
     assert torch.allclose(network.state_dict()[name], folded[name], atol=1e-6)
     moved = name.replace("conv_dw", "conv_pw")

@@ -31,7 +31,7 @@ CUT = "stage5"
 LEVEL = 0.05
 FEWEST_PATIENTS = 4
 FOLDS = 5
-BATCH = 16
+BATCH = 4
 # A channel that hardly varies over the cohort is not taken to vary less than this part of the
 # usual: else rounding in it would look like news.
 SMALLEST_SPREAD = 0.05

@@ -36,21 +36,32 @@ def explain(network: nn.Sequential, inputs: torch.Tensor, classes: list[int]) ->
     Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based
     localization", ICCV; computed by captum.
     """
-    target = torch.tensor(classes)
-    coarse = LayerGradCam(network, _find_stage(network, inputs[:1])).attribute(
-        inputs, target=target, relu_attributions=True
+    maps, rest = _run_to_stage(network, inputs)
+    coarse = LayerGradCam(rest, rest[0]).attribute(
+        maps, target=torch.tensor(classes), relu_attributions=True
     )
     return scale_by_peak(coarse.detach()[:, 0], inputs.shape[-1])
 
 
-def _find_stage(network: nn.Sequential, inputs: torch.Tensor) -> nn.Module:
-    """Find the last child whose map is fine enough, from an image ``(1, 3, s, s)``."""
-    found = network[-3]
-    with torch.inference_mode():
-        x = inputs
-        for child in network:
-            x = child(x)
-            if x.ndim != 4 or x.shape[-1] < CELLS:
+def _run_to_stage(
+    network: nn.Sequential, inputs: torch.Tensor
+) -> tuple[torch.Tensor, nn.Sequential]:
+    """Run images as far as the last child whose map is fine enough.
+
+    Only what comes after it needs gradients, and so keeps what it has computed.
+
+    Returns
+    -------
+    torch.Tensor, nn.Sequential
+        That child's maps ``(n, c, h, w)``, and the rest of the network behind an identity.
+    """
+    maps, position = inputs, -1
+    with torch.no_grad():
+        for index, child in enumerate(network[:-2]):
+            finer = child(maps)
+            if finer.ndim != 4 or finer.shape[-1] < CELLS:
                 break
-            found = child
-    return found
+            maps, position = finer, index
+        if position < 0:
+            maps, position = network[:-2](inputs), len(network) - 3
+    return maps, nn.Sequential(nn.Identity(), *network[position + 1 :])

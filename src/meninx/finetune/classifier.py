@@ -18,7 +18,8 @@ from meninx.cohort import Images
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
 from meninx.finetune.arithmetic import EXACT
-from meninx.finetune.depthwise import fold_for_training
+from meninx.finetune.depthwise import freeze_depthwise, quicken_depthwise
+from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import build_head, solve_linear_head
 from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, compute_features, draw_batches, train
@@ -73,9 +74,10 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     Notes
     -----
     The prefix is frozen, its BatchNorm statistics too, and its activations are stored, so that
-    fitting again, on other folds or with other settings, does not run it again. In the suffix
-    of ``partial`` the BatchNorm statistics and the depthwise convolutions stay as pretrained as
-    well: few images say little about either, and a step takes less than half the time. Fitted with
+    fitting again, on other folds or with other settings, does not run it again. What is trained
+    keeps its pretrained BatchNorm statistics, and in the suffix of ``partial`` its depthwise
+    convolutions: few images say little about either, and a step takes less than half the time.
+    ``scratch`` has no statistics to keep and learns them. Fitted with
     the same seed on the same images, the same machine gives the same network, bit for bit.
 
     Examples
@@ -155,15 +157,20 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             raise CohortError("a classifier needs images of at least two classes")
         self.backbone_, self.cut_ = self.choose_network()
         activations = self._get_activations(X)
-        suffix = self.backbone_.suffix(self.cut_)
         head = self.make_head(self.backbone_.features, len(self.classes_))
+        suffix: nn.Module = nn.Identity()
         if self.cut_ == "head" and not self.extra_layers:
             features = _compute_all_features(suffix, activations, self.views)
             head[-1] = solve_linear_head(features.numpy(), targets, self.regularisation)
-        elif Strategy(self.strategy) is Strategy.PARTIAL:
-            self._train_folded(suffix, head, activations, targets)
-        else:
+        elif self.cut_ == "head":
             self._train(suffix, head, activations, targets)
+        else:
+            example = activations.batch([0], [0]).float()
+            fast = self.bring_into_training_form(self.backbone_.suffix(self.cut_), example)
+            self._train(fast.network, head, activations, targets)
+            # A new copy: none beside the fast one, and its optimiser, is there until now.
+            suffix = self.backbone_.suffix(self.cut_)
+            fast.write_back(suffix)
         self.suffix_, self.head_ = suffix.eval(), head.eval()
         return self
 
@@ -255,14 +262,28 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         batches = draw_batches(images, self.views, self.recipe, seed=0)
         return sum(len(rows) for rows, _ in batches)
 
-    def _train_folded(
-        self, suffix: nn.Module, head: nn.Module, activations: Activations, targets: np.ndarray
-    ) -> None:
-        """Train a copy of the suffix in its fast form, and give the suffix its weights."""
-        folded = fold_for_training(suffix, activations.batch([0], [0]).float())
-        self._train(folded.network, head, activations, targets)
-        folded.write_back(suffix)
-        suffix.eval()
+    def bring_into_training_form(self, suffix: nn.Module, example: torch.Tensor) -> FoldedNetwork:
+        """Bring a suffix into the form that trains fastest.
+
+        Pretrained BatchNorm layers are folded: their statistics stay ImageNet's, since few
+        images say little about them. ``partial`` keeps the depthwise convolutions as well.
+
+        Parameters
+        ----------
+        suffix
+            Of the backbone, from the cut on; not to be used otherwise any more.
+        example
+            An input ``(n, c, h, w)`` of it.
+        """
+        strategy = Strategy(self.strategy)
+        if strategy is Strategy.SCRATCH:
+            fast = FoldedNetwork(suffix, ())
+        else:
+            fast = FoldedNetwork.fold(suffix, example)
+        quicken_depthwise(fast.network)
+        if strategy is Strategy.PARTIAL:
+            freeze_depthwise(fast.network)
+        return fast
 
 
 def load_backbone(name: str, weights: Path | None = None) -> Backbone:

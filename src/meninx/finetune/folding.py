@@ -23,7 +23,7 @@ class FoldedNetwork:
     Attributes
     ----------
     network
-        The copy, in evaluation mode. A folded BatchNorm layer is an identity in it, or just its
+        The copy. A folded BatchNorm layer is an identity in it, or just its
         activation function where timm joins the two; its convolution has a bias.
     pairs
         The names of each convolution and its BatchNorm layer.

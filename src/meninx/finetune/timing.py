@@ -14,7 +14,6 @@ import torch
 from meninx.finetune.activations import StoredActivations
 from meninx.finetune.arithmetic import bring_into_fast_form, run_prefix
 from meninx.finetune.classifier import FineTunedClassifier
-from meninx.finetune.depthwise import fold_for_training
 from meninx.finetune.heads import solve_linear_head
 from meninx.finetune.training import compute_features, draw_batches, train
 
@@ -77,16 +76,15 @@ def time_fit(classifier: FineTunedClassifier, images: int, classes: int) -> FitT
         return FitTimes(first, 0.0, fitting / solved, 0.0)
     labels = np.arange(batch) % classes
     suffix, start = _time(lambda: backbone.suffix(cut))
-    if classifier.strategy == "partial":
-        folded, folding = _time(lambda: fold_for_training(suffix, activations[:1].float()))
-        suffix, start = folded.network, start + folding
+    example = activations[:1].float()
+    fast, bringing = _time(lambda: classifier.bring_into_training_form(suffix, example))
     recipe = classifier.recipe
     batches = draw_batches(batch, views, recipe, seed=0)[:STEPS]
     head = classifier.make_head(backbone.features, classes)
-    _, training = _time(lambda: train(suffix, head, stored, labels, batches, recipe, 0))
+    _, training = _time(lambda: train(fast.network, head, stored, labels, batches, recipe, 0))
     with torch.inference_mode():
         _, prediction = _time(lambda: compute_features(suffix, activations))
-    return FitTimes(first, start, training / STEPS / batch, prediction)
+    return FitTimes(first, start + bringing, training / STEPS / batch, prediction)
 
 
 def _time(work: Callable[[], Result]) -> tuple[Result, float]:

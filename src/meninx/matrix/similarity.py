@@ -20,7 +20,7 @@ from meninx.cohort import Images, as_pixels
 # it drowns all the others.
 LIVE_VARIANCE = 0.05
 BOOTSTRAP_DRAWS = 200
-BATCH = 16
+BATCH = 4
 
 
 @dataclass(frozen=True, eq=False)
