@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from captum.attr import Occlusion
 from torch import nn
 
 from meninx.explain.heatmap import scale_by_peak
@@ -39,6 +38,9 @@ def occlude(network: nn.Sequential, inputs: torch.Tensor, classes: list[int]) ->
     Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", ECCV;
     computed by captum.
     """
+    # Not before it is needed: half a second, and 25 MB in every process of a study.
+    from captum.attr import Occlusion
+
     side = inputs.shape[-1]
     window = max(side // SQUARES, 2)
     occlusion = Occlusion(network)

@@ -27,6 +27,10 @@ IMAGES_TO_CHECK = 6
 FAST_FROM = ("stem", "stage1", "stage2", "stage3")
 EXACT = "float32"
 
+# Views of an image that run through the network at a time: what the largest maps of so many
+# take still fits into the processor's caches, more or less.
+PART = 4
+
 
 def find_fast_dtype() -> torch.dtype:
     """Give the kind of number that this processor computes networks fastest in."""
@@ -91,7 +95,8 @@ def look(backbone: Backbone, image: Image, views: tuple[View, ...]) -> torch.Ten
     return backbone.normalise(torch.cat([view.apply(square) for view in views]))
 
 
-@lru_cache(maxsize=8)
+# Of the three packaged backbones, each in its precision.
+@lru_cache(maxsize=3)
 def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     """Bring a whole backbone into the form that runs fastest, once a process.
 
@@ -136,16 +141,26 @@ def run_prefix(
     """
     layers = [*network.named_children(), ("head", nn.Identity())]
     names = [name for name, _ in layers]
+    runs = [_run_layers(layers[names.index(start) :], cuts, part) for part in inputs.split(PART)]
+    for stops in zip(*runs, strict=True):
+        yield stops[0][0], torch.cat([activations for _, activations in stops])
+
+
+def _run_layers(
+    layers: Sequence[tuple[str, nn.Module]], cuts: Sequence[str], inputs: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Run named layers one after the other, stopping before those that are cuts."""
     x = inputs.to(find_device())
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        for name, layer in layers[names.index(start) :]:
-            if name in cuts:
-                yield name, x.clone(memory_format=torch.contiguous_format).cpu()
-            if name == cuts[-1]:
-                break
-            weight = next(layer.parameters(), x)
+    for name, layer in layers:
+        if name in cuts:
+            yield name, x.clone(memory_format=torch.contiguous_format).cpu()
+        if name == cuts[-1]:
+            break
+        weight = next(layer.parameters(), x)
+        # Not around the whole: what runs between two stops, another part also, is not inside.
+        with torch.inference_mode():
             x = layer(x.to(weight.dtype))
 
 

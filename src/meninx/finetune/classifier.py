@@ -25,7 +25,7 @@ from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, compute_features, draw_batches, train
 from meninx.finetune.views import make_views
 
-PREDICTION_BATCH = 8
+PREDICTION_BATCH = 4
 
 
 class FineTunedClassifier(ClassifierMixin, BaseEstimator):

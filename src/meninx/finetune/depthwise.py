@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from meninx.backbones import Backbone
 from meninx.finetune.arithmetic import find_fast_dtype
-from meninx.finetune.folding import FoldedNetwork
 
 FAST_SIDE = 3
 

@@ -18,7 +18,7 @@ WARM_UP = 0.2
 # A step's gradient is summed over parts of so many images, wherever an image's share does not
 # depend on the others (without BatchNorm in training): the same step, in a quarter of the
 # memory and, since a part stays in the processor's caches, in less time.
-PART = 4
+PART = 3
 
 # A new head needs so many steps to learn anything: with 20 images, 12 epochs of one step each
 # left it 10 points of balanced accuracy below 30 (phantom and CE-MRI, docs/advice.md).

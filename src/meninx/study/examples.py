@@ -7,6 +7,7 @@ examples are theirs: the surest wrong answers of these folds, not of the whole c
 models serve the sanity check of the heatmaps and, where lesions are marked, their localisation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,13 +33,14 @@ from meninx.finetune import Ensemble, FineTunedClassifier
 from meninx.study.lesions import find_lesion
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, fit_classifier
-from meninx.study.workers import run_in_workers
+from meninx.study.workers import give_memory_back, run_in_workers
 
 MOST_WRONG = 6
 MOST_REFITS = 2
 # In each fold that is fitted again: images in the sanity check, and with a lesion.
 MOST_FORGOTTEN, MOST_MARKED = 8, 64
-BATCH = 4
+# Images that are explained at a time; more than one, since random layers are normalised by them.
+BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -153,13 +155,12 @@ def write_examples(
         ],
     )
     marked = [one for fold in explained for one in fold.marked]
+    sanity = Sanity.judge([each for fold in explained for each in fold.forgettings])
     folder.write_json(
         "explanations.json",
         {
             "method": "grad-cam",
-            "sanity": Sanity.judge(
-                [forgetting for fold in explained for forgetting in fold.forgettings]
-            ).as_dict(),
+            "sanity": sanity.as_dict() if sanity else None,
             "localisation": Localisation.average(marked).as_dict() if marked else None,
         },
     )
@@ -170,21 +171,30 @@ def _explain_fold(
 ) -> FoldExplanation:
     """Fit a fold's model again and look at its test images with it."""
     members = _list_members(fit_classifier(task, cohort.images, cohort.labels))
+    give_memory_back()
     test = task.split.test.tolist()
     shown = [example.row for example in examples if example.row in test]
     # The examples first: it is their heatmaps that are shown.
     compared = list(dict.fromkeys([*shown, *test]))[:MOST_FORGOTTEN]
-    pixels = [read_image(cohort.samples[row]) for row in compared]
-    classes = predicted[compared].tolist()
     heatmaps = _explain_rows(members, cohort, shown, predicted)
     return FoldExplanation(
         heatmaps=dict(zip(shown, heatmaps, strict=True)),
         forgettings=tuple(
-            forget(explain, member.network_, member.backbone_.prepare(pixels), classes)
+            _forget(member, cohort, rows, predicted)
             for member in members
+            for rows in np.array_split(compared, math.ceil(len(compared) / BATCH))
         ),
         marked=_compare_with_lesions(members, cohort, test),
     )
+
+
+def _forget(
+    member: FineTunedClassifier, cohort: Cohort, rows: np.ndarray, predicted: np.ndarray
+) -> Forgetting:
+    """Make a network forget, and compare its heatmaps of some rows' predicted classes."""
+    pixels = [read_image(cohort.samples[row]) for row in rows]
+    inputs = member.backbone_.prepare(pixels)
+    return forget(explain, member.network_, inputs, predicted[rows].tolist())
 
 
 def _list_members(classifier: ClassifierMixin) -> list[FineTunedClassifier]:

@@ -12,7 +12,7 @@ from meninx.matrix import Advice
 
 # What a network with random weights needs to learn at all on a laptop: more passes over
 # smaller images.
-SCRATCH_SETTINGS = {"image_size": 112, "epochs": 12, "batch_size": 8, "learning_rate": 1e-3}
+SCRATCH_SETTINGS = {"image_size": 112, "epochs": 12, "batch_size": 6, "learning_rate": 1e-3}
 
 # With BatchNorm folded nothing needs large batches, and small ones make more of each look at an
 # image: as good as 12 epochs of 16, in two thirds of the time (benchmarks/accuracy_notes.md).

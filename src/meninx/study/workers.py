@@ -89,7 +89,7 @@ def _keep_memory_between_steps() -> None:
 def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
     with one_thread():
         result = function(*arguments)
-    _give_memory_back()
+    give_memory_back()
     return result
 
 
@@ -101,7 +101,7 @@ def _shared_memory() -> Iterator[None]:
     writes to it no longer shares; so what is there now is not looked at in the workers.
     """
     gc.collect()
-    _give_memory_back()
+    give_memory_back()
     gc.freeze()
     try:
         yield
@@ -109,7 +109,7 @@ def _shared_memory() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """Return freed memory to the system: the C library would keep as much as was ever used."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # only glibc has it
