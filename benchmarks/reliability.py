@@ -1,8 +1,8 @@
 """Read every file that others made to be difficult, and damaged ones: writes docs/reliability.md.
 
-    python benchmarks/reliability.py                     all of it, and the document
-    python benchmarks/reliability.py --seconds 60        so long for each kind of fuzzing
-    python benchmarks/reliability.py fuzz --seconds 60   only fuzzing, nothing written
+    python -m benchmarks.reliability                     all of it, and the document
+    python -m benchmarks.reliability --seconds 60        so long for each kind of fuzzing
+    python -m benchmarks.reliability fuzz --seconds 60   only fuzzing, nothing written
 
 The files are the tests' own of pydicom and nibabel, which come inside their packages. What is read
 is compared with a decode that shares no code with the readers: pixel bytes cut out of the file by
@@ -25,7 +25,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pydicom.data
-from fuzzing import fuzz, run_atheris
+from benchmarks.fuzzing import fuzz, run_atheris
 from PIL import Image
 
 from meninx.cohort import read_image
@@ -244,7 +244,7 @@ def write_document(
     lines = [
         "# What the readers do with difficult files",
         "",
-        f"Written by `benchmarks/reliability.py` on {datetime.date.today()}, Python "
+        f"Written by `python -m benchmarks.reliability` on {datetime.date.today()}, Python "
         f"{platform.python_version()}, {versions}. Do not edit.",
         "",
         "## Files made by others",

@@ -139,6 +139,17 @@ def test_memory_of_descendants_counts():
     assert watched.seconds > 1
 
 
+def test_pages_of_files_are_told_from_the_rest_of_memory(tmp_path):
+    file = tmp_path / "read"
+    file.write_bytes(bytes(80_000_000))
+    reader = (
+        f"import mmap, time; f = open({str(file)!r}, 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1); "
+        "sum(m[::4096]); time.sleep(1)"
+    )
+    watched = run_watched([sys.executable, "-c", reader], {})
+    assert 75e6 < watched.file_bytes < watched.peak_bytes < 160e6
+
+
 def test_a_competitor_that_fails_is_not_passed_over():
     with pytest.raises(SystemExit, match="no such thing"):
         run_watched([sys.executable, "-c", "raise SystemExit('no such thing')"], {})

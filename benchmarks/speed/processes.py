@@ -24,10 +24,26 @@ class Watched:
     peak_bytes
         The most memory that it and all its descendants held at one look. Memory that processes
         share is counted once (proportional set size).
+    file_bytes
+        How much of that was pages of files, program libraries above all: the system can take
+        those back whenever it needs memory, since it can read them again.
     """
 
     seconds: float
     peak_bytes: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, order=True)
+class Memory:
+    """What processes hold at one look, in bytes: all, and the part that is pages of files."""
+
+    whole: int = 0
+    files: int = 0
+
+    def __add__(self, other: "Memory") -> "Memory":
+        """Take both together."""
+        return Memory(self.whole + other.whole, self.files + other.files)
 
 
 def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
@@ -50,7 +66,7 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watch
         process = subprocess.Popen(
             command, stdout=words, stderr=words, env={**os.environ, **environment}
         )
-        peak = 0
+        peak = Memory()
         while process.poll() is None:
             looked = time.perf_counter()
             peak = max(peak, measure_memory(process.pid))
@@ -63,11 +79,11 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watch
         if process.returncode:
             words.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{words.read()[-3000:]}")
-    return Watched(seconds, peak)
+    return Watched(seconds, peak.whole, peak.files)
 
 
-def measure_memory(process: int) -> int:
-    """Sum the memory in bytes of a process and its descendants."""
+def measure_memory(process: int) -> Memory:
+    """Sum the memory of a process and its descendants."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -76,7 +92,7 @@ def measure_memory(process: int) -> int:
         except OSError:
             continue  # it has ended meanwhile
         children.setdefault(parent, []).append(int(folder.name))
-    family, total = [process], 0
+    family, total = [process], Memory()
     while family:
         member = family.pop()
         family += children.get(member, [])
@@ -84,9 +100,10 @@ def measure_memory(process: int) -> int:
     return total
 
 
-def _measure_one(process: int) -> int:
+def _measure_one(process: int) -> Memory:
     try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+        return Memory()
+    kibibytes = {name: int(value.split()[0]) for name, value in (one.split(":") for one in lines)}
+    return Memory(kibibytes["Pss"] * 1024, kibibytes["Pss_File"] * 1024)

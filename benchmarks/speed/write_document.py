@@ -150,10 +150,18 @@ def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
         own = draws[draws["competitor"] == name]
         yield (
             f"| {title} | {_show_range(own['seconds'], 1)} "
-            f"| {own['peak_bytes'].max() / GIGABYTE:.2f} "
+            f"| {_show_memory(own)} "
             f"| {100 * own['balanced_accuracy'].mean():.1f} | {own['log_loss'].mean():.3f} "
             f"| {100 * own['out_of_fold_balanced_accuracy'].mean():.1f} |"
         )
+
+
+def _show_memory(own: pd.DataFrame) -> str:
+    """Show the peak of memory over draws, and its part that is pages of files where noted."""
+    most = own.loc[own["peak_bytes"].idxmax()]
+    files = most.get("peak_file_bytes", np.nan)
+    part = "" if np.isnan(files) else f" ({files / GIGABYTE:.2f})"
+    return f"{most['peak_bytes'] / GIGABYTE:.2f}{part}"
 
 
 def list_promises(draws: pd.DataFrame) -> Iterator[str]:
