@@ -105,8 +105,7 @@ def _write_row(name: str, marked: list[Marked], forgotten: list[Forgetting]) -> 
     found = Localisation.average(marked)
     gain = f"{found.gain.value:.2f} ({found.gain.low:.2f} to {found.gain.high:.2f})"
     alike = "–"
-    if forgotten:
-        sanity = Sanity.judge(forgotten)
+    if forgotten and (sanity := Sanity.judge(forgotten)):
         alike = f"{sanity.similarity:.2f} ({sanity.low:.2f} to {sanity.high:.2f})"
     return f"| {name} | {found.images} | {gain} | {found.pointing.value:.2f} | {alike} |"
 

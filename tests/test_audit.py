@@ -204,24 +204,26 @@ def shortcuts(cohort):
     return [f.advice.split(" of an image")[0] for f in found(cohort, "shortcut")]
 
 
-def darken(pixels, path):
-    save(pixels * 0.5 + 0.2 * (pixels < 0.1), path)
-
-
+# Each changes one fact and nothing else that the audit looks at.
 PLANTED = {
     "the file format": lambda pixels, path: save(pixels, path.with_suffix(".bmp.tif")),
-    "the image size": lambda pixels, path: save(rescale(pixels, 1.4), path),
-    "the aspect": lambda pixels, path: save(np.pad(pixels, ((0, 0), (9, 9))), path),
+    "the image size": lambda pixels, path: save(np.kron(pixels, np.ones((2, 2))), path),
+    "the aspect": lambda pixels, path: save(turn_frame(pixels), path),
     "the bit depth": lambda pixels, path: Image.fromarray((60000 * pixels).astype(np.uint16)).save(
         path
     ),
     "the colour": lambda pixels, path: Image.fromarray(
         np.stack([255 * pixels, 250 * pixels, 255 * pixels], 2).astype(np.uint8)
     ).save(path),
-    "the mean intensity": lambda pixels, path: save(np.minimum(pixels, 0.5), path),
+    "the mean intensity": lambda pixels, path: save(np.maximum(pixels, 2 * pixels - 0.2), path),
     "the border": lambda pixels, path: save(np.pad(pixels[8:-8, 8:-8], 8), path),
     "the text in the corners": lambda pixels, path: save(write_text(pixels), path),
 }
+
+
+def turn_frame(pixels):
+    """Take background off left and right and put it above and below: as many pixels, narrower."""
+    return np.pad(pixels[:, 8:-8], ((10, 10), (0, 0)), mode="reflect")
 
 
 def write_text(pixels):
@@ -250,50 +252,102 @@ def test_a_fact_that_gives_the_class_away_is_named(tmp_path, fact):
         pixels = np.asarray(Image.open(path)) / 255
         path.unlink()
         PLANTED[fact](pixels, path)
-    named = shortcuts(Cohort.open(folder))
-    assert fact in named
+    (finding,) = found(Cohort.open(folder), "shortcut")
+    assert finding.advice.startswith(f"{fact} of an image, which is not anatomy")
+    told = len(finding.files)
+    assert f"it marks a, b most: {told} of 30 images, which are named" in finding.advice
+    assert 26 <= told <= 30 and len(set(finding.files)) == len(set(finding.samples)) == told
 
 
-def save_scan(pixels, path, manufacturer, date, sequence="GR"):
+def save_scan(pixels, path, **elements):
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, MRImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
     data = FileDataset(path, {}, file_meta=meta, preamble=bytes(128))
     data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
-    data.Manufacturer, data.StudyDate, data.PatientName = manufacturer, date, "Secret^Name"
-    data.ScanningSequence = sequence
+    data.PatientName = "Secret^Name"
     data.Rows, data.Columns = pixels.shape
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated = data.BitsStored = 16
     data.HighBit, data.PixelRepresentation = 15, 0
+    for keyword, value in elements.items():
+        setattr(data, keyword, value)
     data.PixelData = (4000 * pixels).astype("<u2").tobytes()
     path.parent.mkdir(exist_ok=True, parents=True)
     data.save_as(path, enforce_file_format=True)
 
 
-def test_scanner_and_date_of_dicom_are_named_and_their_values_are_not(tmp_path):
+# What a header says of each class; in neither is a value the other's alone but in the fact named.
+SCANNED = {
+    "the manufacturer": ("Manufacturer", {"a": "Zephyr", "b": "Quorum"}),
+    "the scanner model": ("ManufacturerModelName", {"a": "Zephyr", "b": "Quorum"}),
+    "the field strength": ("MagneticFieldStrength", {"a": "1.5", "b": "3"}),
+    "the station": ("StationName", {"a": "Zephyr", "b": "Quorum"}),
+    "the scanning sequence": ("ScanningSequence", {"a": "SE", "b": "GR"}),
+    "the sequence name": ("SequenceName", {"a": "*se2d1", "b": "*fl3d1"}),
+    "the protocol": ("ProtocolName", {"a": "Zephyr", "b": "Quorum"}),
+    "the echo time": ("EchoTime", {"a": "9.1", "b": "98"}),
+    "the repetition time": ("RepetitionTime", {"a": "550", "b": "4200"}),
+    "the stored bits": ("BitsStored", {"a": 12, "b": 16}),
+}
+
+
+def write_scans(folder, describe, count=36):
+    """Write heads that differ in nothing, whose headers say what is told of each; classes a, b."""
     random = np.random.default_rng(5)
-    for number in range(36):
+    usual = {
+        "Manufacturer": ("Zephyr", "Quorum"),
+        "ScanningSequence": ("SE", "GR"),
+        "ProtocolName": ("T1", "T2"),
+    }
+    for number in range(count):
         label = "ab"[number % 2]
-        maker = {"a": "Zephyr", "b": "Quorum"}[label]
-        month = random.integers(1, 5)
-        save_scan(
-            draw_head(number)[0], tmp_path / label / f"{number}.dcm", maker, f"2020{month:02d}17"
-        )
-    cohort = Cohort.open(tmp_path)
-    assert shortcuts(cohort) == ["the manufacturer"]
-    told = json.dumps([finding.as_dict()["advice"] for finding in audit(cohort)])
-    assert not any(word in told for word in ("Zephyr", "Quorum", "Secret", "2020"))
+        header = {tag: values[random.integers(2)] for tag, values in usual.items()}
+        header["StudyDate"] = f"20{random.integers(10, 24)}{random.integers(1, 13):02d}17"
+        header |= describe(label, random)
+        save_scan(draw_head(number)[0], folder / label / f"{number}.dcm", **header)
+    return Cohort.open(folder)
+
+
+@pytest.mark.parametrize("fact", SCANNED)
+def test_what_a_dicom_header_says_of_scanner_and_sequence_is_named_by_itself(tmp_path, fact):
+    tag, values = SCANNED[fact]
+    cohort = write_scans(tmp_path, lambda label, random: {tag: values[label]})
+    assert shortcuts(cohort) == [fact]
+
+
+def test_a_class_that_was_scanned_earlier_is_named_though_no_two_dates_are_alike(tmp_path):
+    def date(label, random):
+        years = {"a": (2010, 2017), "b": (2017, 2024)}[label]
+        return {"StudyDate": f"{random.integers(*years)}{random.integers(1, 13):02d}17"}
+
+    assert shortcuts(write_scans(tmp_path, date)) == ["the date"]
+
+
+def test_headers_that_say_nothing_of_the_class_are_not_named(tmp_path):
+    assert shortcuts(write_scans(tmp_path, lambda label, random: {})) == []
+
+
+def test_values_of_a_header_are_not_told(tmp_path):
+    def describe(label, random):
+        value = {"a": "Zephyr", "b": "Quorum"}[label]
+        return {"Manufacturer": value, "StudyDate": {"a": "20190511", "b": "20200604"}[label]}
+
+    cohort = write_scans(tmp_path, describe)
+    assert shortcuts(cohort) == ["the manufacturer", "the date"]
+    told = json.dumps([finding.advice for finding in audit(cohort)])
+    assert not any(word in told for word in ("Zephyr", "Quorum", "Secret", "2019", "2020"))
     assert "Zephyr" not in repr(cohort)
 
 
-def test_sequence_and_date_of_dicom_are_named(tmp_path):
-    for number in range(36):
-        label = "ab"[number % 2]
-        date, sequence = {"a": ("20190511", "SE"), "b": ("20200604", "GR")}[label]
-        maker = ["Zephyr", "Quorum"][number // 2 % 2]
-        save_scan(draw_head(number)[0], tmp_path / label / f"{number}.dcm", maker, date, sequence)
-    assert shortcuts(Cohort.open(tmp_path)) == ["the scanning sequence", "the month"]
+def test_a_header_that_lacks_a_number_or_has_none_is_no_fault(tmp_path):
+    """And images without any header, beside those that have one, are known by that."""
+    given = {"a": {"EchoTime": "9.1"}, "b": {"StudyDate": ""}}
+    write_scans(tmp_path, lambda label, random: given[label], count=24)
+    for path in sorted((tmp_path / "b").iterdir()):
+        save(draw_head(int(path.stem))[0], path.with_suffix(".png"))
+        path.unlink()
+    assert {"the file format", "the date", "the echo time"} <= set(shortcuts(Cohort.open(tmp_path)))
 
 
 def test_shortcuts_keep_patients_together():
@@ -306,6 +360,20 @@ def test_shortcuts_keep_patients_together():
     assert tested.p > 0.05
     (given,) = measure_shortcuts({"fact": labels[:, None] + 0.0}, labels, groups)
     assert given.p < 0.01 and given.auc > 0.99
+    assert sorted(given.told) == list(range(200))
+
+
+def test_only_the_class_that_a_fact_marks_is_named_and_its_clearest_images_first():
+    """Brightness marks most images of the last class; of the other two it tells nothing apart."""
+    random = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], 20)
+    brightness = random.normal(size=60)
+    brightness[42:] += 6 + np.arange(18) / 10  # two of the last class look like the others
+    (given,) = measure_shortcuts({"fact": brightness[:, None]}, labels, np.arange(60))
+    assert given.p < 0.01
+    assert given.marked == (2,)
+    assert set(given.told) == set(range(42, 60))
+    assert brightness[list(given.told[:6])].min() > np.median(brightness[42:])
 
 
 def test_facts_that_do_not_vary_are_not_tested():
@@ -348,6 +416,29 @@ def test_the_audit_says_how_many_patients_and_which_k_they_allow(tmp_path):
     (counts,) = found(Cohort.open(folder), "counts")
     assert "8 images of 8 patients" in counts.advice and "a 4/4, b 4/4" in counts.advice
     assert "at most 4 folds" in counts.advice
+    assert "fewest patients sets that limit (a, b)" in counts.advice
+
+
+def test_every_finding_names_the_files_it_rests_on(tmp_path):
+    """Also those about the cohort as a whole: none is without files, severity and advice."""
+    folder = write_heads(tmp_path, patients=13)
+    for number in range(4, 13):
+        (folder / "b" / f"b{number:02d}.png").unlink()
+    rows = [
+        f"{path.relative_to(folder)},{path.parent.name},{path.parent.name == 'b'}"
+        for path in sorted(folder.rglob("*.png"))
+    ]
+    (folder / "manifest.csv").write_text("\n".join(["image,label,synthetic", *rows]))
+    findings = {finding.kind: finding for finding in audit(Cohort.open(folder))}
+    assert set(findings) == {
+        "few-patients", "imbalance", "patients-unknown", "counts", "small", "synthetic",
+    }  # fmt: skip
+    assert all(finding.advice and finding.severity for finding in findings.values())
+    for kind in ("few-patients", "imbalance", "counts", "synthetic"):
+        assert {Path(file).parent.name for file in findings[kind].files} == {"b"}
+        assert len(findings[kind].files) == len(findings[kind].samples) == 4
+    for kind in ("patients-unknown", "small"):
+        assert len(findings[kind].files) == len(findings[kind].samples) == 17
 
 
 @pytest.mark.filterwarnings("error")

@@ -205,3 +205,19 @@ def test_a_matrix_of_what_is_no_cohort_ends_in_a_sentence(fault, call, tmp_path)
     (line,) = error.strip().splitlines()
     assert line.startswith("meninx: ")
     assert {"one class": "class", "one image": "class", "constant images": "same"}[fault] in line
+
+
+def test_the_audits_table_names_a_few_files_and_counts_the_others(call, disc_folder):
+    findings = json.loads(call("audit", disc_folder, "--json")[1])["findings"]
+    small = next(finding for finding in findings if finding["kind"] == "small")
+    code, output, _ = call("audit", disc_folder)
+    told = " ".join(output.replace("│", " ").split())
+    assert code == 0 and f"{len(small['files']) - 4} more" in told
+    assert str(disc_folder) not in told
+
+
+def test_a_long_path_breaks_no_name_of_a_class(capsys):
+    rows = [{"image": "/a/very/long" * 20, "meningioma": "0.123", "pituitary": "0.877"}]
+    cli.console.print(cli._make_table("Predictions", tuple(rows[0]), rows), width=60)
+    told = capsys.readouterr().out
+    assert "meningioma" in told and "pituitary" in told

@@ -183,12 +183,30 @@ def test_the_same_seed_forgets_the_same():
     assert (one != other).any()
 
 
-def test_an_empty_heatmap_resembles_nothing():
-    def show_nothing(network, inputs, classes):
-        return np.zeros((len(inputs), 64, 64), np.float32)
+def draw_nothing(network, inputs, classes):
+    return np.zeros((len(inputs), 64, 64), np.float32)
 
-    forgetting = forget(show_nothing, make_learned_network(), draw_stripes(2), [0, 0])
-    assert (forgetting.similarities == 0).all()
+
+def test_heatmaps_that_were_empty_from_the_start_pass_no_check():
+    forgetting = forget(draw_nothing, make_learned_network(), draw_stripes(2), [0, 0])
+    assert np.isnan(forgetting.similarities).all()
+    assert Sanity.judge([forgetting]) is None
+
+
+def test_an_empty_heatmap_is_left_out_of_the_check_and_one_that_was_emptied_counts_as_changed():
+    def draw_some(network, inputs, classes):
+        heatmaps = draw_edges(network, inputs, classes)
+        heatmaps[0] = 0
+        if not bool((network.head.weight == torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0]])).all()):
+            heatmaps[1] = 0
+        return heatmaps
+
+    forgetting = forget(draw_some, make_learned_network(), draw_stripes(3), [0] * 3)
+    assert np.isnan(forgetting.similarities[:, 0]).all()
+    assert forgetting.similarities[:, 1].tolist() == [0, 0]
+    sanity = Sanity.judge([forgetting])
+    assert sanity.images == 2 and sanity.similarity == pytest.approx(0.5)
+    assert not sanity.is_passed
 
 
 def test_layers_without_a_start_of_their_own_are_shuffled():

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,8 +21,9 @@ from meninx.errors import OutputError, StudyError
 from meninx.report import Words, draw_matrix, render, render_figure
 from meninx.report.figures.style import spread
 from meninx.report.language import LANGUAGES
+from meninx.report.latex import SIGN_DEFINITION, escape_latex
 from meninx.report.run_folder import RunFolder
-from meninx.report.table import Column, Estimate, Table, escape_latex
+from meninx.report.table import Column, Estimate, Table
 from meninx.report.tables import make_tables
 from tests.finished_runs import (
     BASELINES,
@@ -145,6 +146,19 @@ def test_the_page_begins_with_the_answer(page):
     assert "too hopeful" in answer
     assert "each image is taken as its own patient" in answer
     assert "S-0003, S-0009" in answer  # what the audit found
+
+
+def test_the_audit_names_a_few_images_and_counts_the_others(run, without_figures):
+    advice = "the same on every image"
+    findings = [
+        {"kind": "small", "severity": "info", "files": names, "advice": advice}
+        for names in ([f"S-{n:04x}" for n in range(53)], [f"S-{n:04x}" for n in range(20)])
+    ]
+    write_json(run / "audit.json", {"findings": findings})
+    text = Reader(render(run).read_text()).text
+    assert "Audit of the images" in text
+    assert "Images: all 53" in text and "S-0034" not in text
+    assert "Images (20): S-0000, S-0001" in text and "S-0007 and 12 more" in text
 
 
 def test_sections_stand_in_their_order(page):
@@ -351,11 +365,57 @@ def test_a_latex_table_can_stand_in_a_thesis(finished):
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
 
 
-@given(st.text(st.sampled_from("ab &%$#_{}~^\\<>|\"'–\n"), max_size=30))
-def test_no_sign_of_latex_survives_escaping(text):
+@given(st.text(max_size=30))
+@example("[a]*|&%$#_{}~^\\<>|\"'–")
+def test_no_sign_of_latex_survives_escaping_and_only_ascii_does(text):
     escaped = escape_latex(text)
-    bare = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]|", "", escaped)
-    assert not set(bare) & set("&%$#_{}~^\\<>|\n")
+    assert escaped.isascii() and escaped.isprintable()
+    assert escaped.count("{") - escaped.count(r"\{") == escaped.count("}") - escaped.count(r"\}")
+    commands = r"\\[A-Za-z]+|\\[`'^~=.\"]|\\[&%$#_{}]"
+    mathematics = r"\$-\$|\$\\[A-Za-z]+\$|\$\{\}\^\{\S+?\}\$"
+    bare = re.sub(rf"{mathematics}|{commands}", "", escaped)
+    assert not set(bare.replace("{", "").replace("}", "")) & set('&%$#_~^\\<>|"\n')
+    assert "[" not in escaped.replace("{[}", "") and "*" not in escaped.replace("{*}", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ménière, naïve, Ł", r"M\'{e}ni\`{e}re, na\"{\i}ve, \L{}"),
+        ("şüphe", r"\c{s}\"{u}phe"),
+        ("bệnh", r"b\^{\d{e}}nh"),
+        ("e\N{COMBINING ACUTE ACCENT}", r"\'{e}"),
+        ("α-Λ ±2 µm", r"$\alpha$-$\Lambda$ $\pm$2 $\mu$m"),
+        ("a\N{ZERO WIDTH SPACE}\x00b", "ab"),
+        ("\N{CJK UNIFIED IDEOGRAPH-4E2D}", r"\meninxsign{20013}{U+4E2D}"),
+        ("да", r"\meninxsign{1076}{U+0434}\meninxsign{1072}{U+0430}"),
+    ],
+)
+def test_names_in_any_script_become_what_latex_can_set(text, expected):
+    assert escape_latex(text) == expected
+
+
+def test_a_latex_table_defines_the_command_for_signs_of_other_scripts_only_if_it_has_them():
+    def write(label):
+        columns = [Column("class", "Class", align="left")]
+        return Table("t", "c", "n", columns, [[label]]).to_latex(Words.load("en"))
+
+    assert write("\N{CJK UNIFIED IDEOGRAPH-4E2D}").count(SIGN_DEFINITION) == 1
+    assert "meninxsign" not in write("Ménière").replace("tab:meninx", "")
+    # A line's end would take what stands in brackets or a star after it for its options.
+    assert not re.search(r"\\\\\s*[\[*]", write("[x]") + write("*x"))
+
+
+def test_tables_of_a_run_are_ascii_whatever_its_classes_are_called(tmp_path, without_figures):
+    run = write_run(
+        tmp_path / "run", {"lm & \N{GREEK SMALL LETTER ALPHA}_1": 16, "中文": 22, "Ménière": 15}
+    )
+    render(run)
+    for table in (run / "tables").glob("*.tex"):
+        assert table.read_text().isascii()
+    told = (run / "tables" / "classes.tex").read_text()
+    assert r"lm \& $\alpha$\_1 &" in told and SIGN_DEFINITION in told
+    assert r"\meninxsign{20013}{U+4E2D}\meninxsign{25991}{U+6587} &" in told
 
 
 def test_counts_of_one_repeat_are_whole_and_means_of_several_are_not(run, without_figures):

@@ -148,6 +148,7 @@ def tell_as_a_study_does(run: Path) -> None:
         "reasons": "1: the file is empty; 2: something; or other",
         "limit": "5", "folds": "3", "fact": "border", "auc": "0.70", "p": "0.012", "facts": "8",
         "largest": "lm", "most": "9", "smallest": "normal", "fewest": "2", "patients": "lm 3",
+        "told": "20", "scarce": "lm", "marked": "lm",
     }  # fmt: skip
     kinds = (
         "skipped",
@@ -253,7 +254,16 @@ def test_numbers_of_a_retold_sentence_are_written_as_the_language_does():
 
 
 def test_terms_of_a_retold_sentence_are_told_too():
-    sentence = Words.load("en")("told.shortcut", fact="border", auc="0.66", p="0.016", facts="8")
+    values = {
+        "fact": "border",
+        "auc": "0.66",
+        "p": "0.016",
+        "facts": 8,
+        "told": 12,
+        "images": 15,
+        "marked": "lm",
+    }
+    sentence = Words.load("en")("told.shortcut", **values)
     assert "ciri tepi gambar sebuah citra" in retold(sentence)[1]
     assert "AUC 0,66" in retold(sentence)[1]
 

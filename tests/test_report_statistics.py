@@ -188,6 +188,7 @@ def test_heatmaps_that_could_not_be_tested_are_said_to_be_untested(run):
     change_json(run / "explanations.json", sanity=None, localisation=None)
     text = read(run)
     assert "take them as untested" in text
+    assert "take them as untested" in (run / "model-card.md").read_text()
     assert "the cohort has no lesion masks" in text
     assert "Failed the sanity check" not in text
 

@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 # Names of files and classes are shown as they are, whatever they look like.
 console = Console(markup=False, emoji=False)
+SHOWN_FILES = 4  # in a table
+NARROWEST = 12  # characters of a column whose head is as long
 
 Data = Annotated[
     Path,
@@ -318,7 +320,7 @@ def audit(
     opened = _open_cohort(data, patient_pattern, slices, choose, axis, allow_outside, True)
     found = audit_cohort(opened, strict)
     findings = [finding.as_dict() for finding in found]
-    rows = [{**finding.as_dict(), "files": ", ".join(finding.files)} for finding in found]
+    rows = [{**finding.as_dict(), "files": _name_some(finding.files, data)} for finding in found]
     table = _make_table("Findings", ("severity", "kind", "advice", "files"), rows)
     _show({"findings": findings}, [table], as_json)
     errors = [finding for finding in findings if finding["severity"] == "error"]
@@ -519,6 +521,13 @@ def _open_cohort(
     return Cohort.open(data, patient_pattern, rule, allow_outside=allow_outside, skip_bad=skip_bad)
 
 
+def _name_some(files: tuple[str, ...], data: Path) -> str:
+    """Name a few files of many, from the folder that was given; `--json` names them all."""
+    folder = f"{data if data.is_dir() else data.parent}/"
+    named = ", ".join(file.removeprefix(folder) for file in files[:SHOWN_FILES])
+    return named if len(files) <= SHOWN_FILES else f"{named} and {len(files) - SHOWN_FILES} more"
+
+
 def _say_whether(fact: bool | None) -> str:
     return "not known" if fact is None else "YES" if fact else "no"
 
@@ -562,8 +571,10 @@ def _make_fit_table(fits: list[dict[str, Any]]) -> Table:
 
 def _make_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title)
-    for position, column in enumerate(columns):
-        table.add_column(column, no_wrap=position == 0, overflow="fold")
+    for column in columns:
+        # A long path is broken rather than the names of the columns beside it.
+        longest = max((len(word) for word in column.split()), default=0)
+        table.add_column(column, min_width=min(longest, NARROWEST), overflow="fold")
     for row in rows:
         table.add_row(*(_make_printable(str(row[column])) for column in columns))
     return table

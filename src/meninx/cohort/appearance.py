@@ -6,6 +6,7 @@ stored, never at the framed one: what framing hides, the audit must still see.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,17 +27,27 @@ EDGE = 0.05  # of the intensity range, a pixel: text has it, noise has not
 EVEN = 0.02  # of the intensity range: less than a head's background varies
 BIT_DEPTHS = (8, 12, 16)
 # What a DICOM file says of its origin. The values stay in memory: the audit names the fact.
-TAGS = {
+WORD_TAGS = {
     "Manufacturer": "manufacturer",
     "ManufacturerModelName": "scanner model",
     "MagneticFieldStrength": "field strength",
     "ScanningSequence": "scanning sequence",
     "SequenceName": "sequence name",
     "ProtocolName": "protocol",
+    "StationName": "station",
     "BitsStored": "stored bits",
-    "StudyDate": "month",
 }
-YEAR_AND_MONTH = 6  # digits of a DICOM date
+# Of these it is told which is larger or later, not only which are the same.
+NUMBER_TAGS = {
+    "EchoTime": "echo time",
+    "RepetitionTime": "repetition time",
+    "StudyDate": "date",
+}
+TAGS = WORD_TAGS | NUMBER_TAGS
+ABSENT = (0.0, 0.0)  # a number that a file does not give; one that it gives is (1, number)
+# Decimals of what is measured in intensities and shares; in sides, one more. Finer differences
+# come of rounding when a file was written, and say nothing of where it is from.
+DECIMALS = 2
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,12 @@ def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
     facts: dict[str, Fact] = {
         "file format": path.suffix.lower(),
         "image size": (float(np.log(height * width)),),
-        "aspect": (float(np.log(width / height)),),
+        "aspect": (round(float(np.log(width / height)), DECIMALS),),
         "colour": "grey" if pixels.ndim == 2 else "colour",
         "bit depth": _guess_bit_depth(pixels),
         "border": _measure_border(small),
         "text in the corners": _measure_corners(small),
-        "mean intensity": (float(small.mean()),),
+        "mean intensity": (round(float(small.mean()), DECIMALS),),
         **_read_origin(path),
     }
     shown = float((grey != np.median(grey)).mean())
@@ -103,7 +114,8 @@ def _measure_border(small: np.ndarray) -> tuple[float, ...]:
     height, width = small.shape
     widths = (rows.start, height - rows.stop, columns.start, width - columns.stop)
     edge = np.concatenate([small[[0, -1]].ravel(), small[:, [0, -1]].ravel()])
-    return min(widths) / max(small.shape), float(np.median(edge))
+    width, brightness = min(widths) / max(small.shape), float(np.median(edge))
+    return round(width, DECIMALS + 1), round(brightness, DECIMALS)
 
 
 def _measure_corners(small: np.ndarray) -> tuple[float, ...]:
@@ -118,7 +130,7 @@ def _measure_corners(small: np.ndarray) -> tuple[float, ...]:
         for horizontal in (slice(None, columns), slice(-columns, None)):
             shares = (part[vertical, horizontal].mean() for part in (bright, edges))
             # In whole percent: a pixel or two of a neck or an artefact are no text.
-            measured += [round(float(share), 2) for share in shares]
+            measured += [round(float(share), DECIMALS) for share in shares]
     return tuple(measured)
 
 
@@ -132,8 +144,19 @@ def _read_origin(path: Path) -> dict[str, Fact]:
     try:
         with quiet_libraries():
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-        values = {name: str(header.get(tag) or "") for tag, name in TAGS.items()}
+        values = {tag: str(header.get(tag) or "") for tag in TAGS}
     except Exception:  # a header that cannot be read says nothing; the pixels could be
         return {}
-    values["month"] = values["month"][:YEAR_AND_MONTH]
-    return dict(values)
+    return {
+        **{name: values[tag] for tag, name in WORD_TAGS.items()},
+        **{name: _as_number(values[tag]) for tag, name in NUMBER_TAGS.items()},
+    }
+
+
+def _as_number(text: str) -> Fact:
+    """Read a number, or a date, YYYYMMDD, which is ordered as a number is."""
+    try:
+        number = float(text)
+    except ValueError:
+        return ABSENT
+    return (1.0, number) if isfinite(number) else ABSENT

@@ -56,8 +56,6 @@ class Cohort:
         The images, n of them, by label, then path, then slice.
     patients_known
         False when nothing said who the patients are, so that each file was taken for one.
-    synthetic
-        Whether any image was made by a program rather than a scanner.
     skipped
         The images that were left out because they cannot be used.
 
@@ -71,7 +69,6 @@ class Cohort:
 
     samples: tuple[Sample, ...]
     patients_known: bool = True
-    synthetic: bool = False
     skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
@@ -190,7 +187,6 @@ class Cohort:
         return cls(
             tuple(samples),
             patients_known=all(entry.patient is not None for entry in entries),
-            synthetic=any(entry.synthetic for entry in entries),
             skipped=tuple(bad),
         )
 
@@ -198,6 +194,11 @@ class Cohort:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in alphabetical order."""
         return tuple(sorted({sample.label for sample in self.samples}))
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any image was made by a program rather than a scanner."""
+        return any(sample.is_synthetic for sample in self.samples)
 
     @property
     def images(self) -> np.ndarray:

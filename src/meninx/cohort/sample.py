@@ -34,6 +34,8 @@ class Sample:
         Whether reading it gives the head alone; see :mod:`meninx.cohort.framing`.
     appearance
         What the audit needs of it, measured when it was opened.
+    is_synthetic
+        Whether it is said to be made by a program rather than a scanner.
     """
 
     path: Path
@@ -46,3 +48,4 @@ class Sample:
     axis: Axis = Axis.AXIAL
     is_framed: bool = False
     appearance: Appearance | None = field(default=None, repr=False)
+    is_synthetic: bool = False

@@ -94,4 +94,5 @@ def _make_sample(
         axis=entry.axis or rule.axis,
         is_framed=not rule.whole_image,
         appearance=measure_appearance(entry.path, pixels),
+        is_synthetic=entry.synthetic,
     )

@@ -37,7 +37,7 @@ class Forgetting:
         those before it randomised.
     similarities
         ``(steps, n)``: Spearman's rank correlation of each image's heatmap with that of the
-        trained network.
+        trained network; not a number where the trained network's is empty, which tells nothing.
     """
 
     randomised: tuple[str, ...]
@@ -55,7 +55,8 @@ class Sanity:
     low, high
         95 % interval, a bootstrap over images.
     images
-        How many were compared; an image counts once for each network that it was shown to.
+        How many were compared; an image counts once for each network that it was shown to, and
+        not at all where the trained network's heatmap is empty.
     steps
         Child randomised last → mean rank correlation.
     """
@@ -67,7 +68,7 @@ class Sanity:
     steps: dict[str, float]
 
     @classmethod
-    def judge(cls, forgettings: Sequence[Forgetting], seed: int = 0) -> Self:
+    def judge(cls, forgettings: Sequence[Forgetting], seed: int = 0) -> Self | None:
         """Judge by what one or several networks forgot, each with images of its own.
 
         Parameters
@@ -76,11 +77,19 @@ class Sanity:
             At least one; steps are told of the first network and those with the same children.
         seed
             Of the bootstrap.
+
+        Returns
+        -------
+        Sanity or None
+            None where the first network, once trained, drew nothing: then the check cannot be done.
         """
         first = forgettings[0].randomised
         alike = [one.similarities for one in forgettings if one.randomised == first]
-        means = np.concatenate(alike, axis=1).mean(axis=1).tolist()
-        last = np.concatenate([one.similarities[-1] for one in forgettings])
+        compared = _drop_empty(np.concatenate(alike, axis=1))
+        if compared.size == 0:
+            return None
+        means = compared.mean(axis=1).tolist()
+        last = np.concatenate([_drop_empty(one.similarities)[-1] for one in forgettings])
         picked = np.random.default_rng(seed).integers(len(last), size=(2000, len(last)))
         low, high = np.quantile(last[picked].mean(axis=1), [0.025, 0.975])
         steps = dict(zip(first, means, strict=True))
@@ -175,7 +184,18 @@ def _rank(heatmaps: np.ndarray) -> np.ndarray:
 
 
 def _correlate(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Correlate centred rows ``(n, p)``, giving ``(n,)``; a row without contrast resembles none."""
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    """Correlate rows of trained maps with others, all centred, ``(n, p)``, giving ``(n,)``.
+
+    A trained row without contrast gives no number; another without contrast resembles none.
+    """
+    trained, others = np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1)
     products = (one * other).sum(axis=1)
-    return np.divide(products, lengths, out=np.zeros(len(one)), where=lengths > 0)
+    alike = np.divide(
+        products, trained * others, out=np.zeros(len(one)), where=trained * others > 0
+    )
+    return np.where(trained > 0, alike, np.nan)
+
+
+def _drop_empty(similarities: np.ndarray) -> np.ndarray:
+    """Leave out the images ``(steps, n)`` whose trained heatmap is empty."""
+    return similarities[:, ~np.isnan(similarities[0])]

@@ -204,7 +204,7 @@ def _tell_updating(run: RunFolder, words: Words) -> str:
 def _tell_explainability(run: RunFolder, words: Words) -> str:
     if not run.examples and run.explanations is None:
         return ""
-    told = [words("fact.explainability"), *tell_sanity(run, words)[1:]]
+    told = [words("fact.explainability"), *tell_sanity(run, words)]
     return " ".join([*told, *tell_localisation(run, words)])
 
 

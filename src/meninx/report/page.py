@@ -84,7 +84,10 @@ def make_page(
             figure_numbers=count(1),
             table_numbers=count(1),
             told=tell_all(run, words),
-            findings=[(finding, tell_affected(finding, words)) for finding in run.findings],
+            findings=[
+                (finding, tell_affected(finding, run.summary["images"], words))
+                for finding in run.findings
+            ],
             pairs={
                 "right": [pair for pair in pairs if pair.example["right"]],
                 "wrong": [pair for pair in pairs if not pair.example["right"]],

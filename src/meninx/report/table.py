@@ -8,27 +8,8 @@ from typing import Literal, NamedTuple
 
 from meninx.report.evaluation_file import Interval
 from meninx.report.language import MISSING, Words
+from meninx.report.latex import SIGN_DEFINITION, escape_latex, has_foreign_signs
 
-_LATEX_SIGNS = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "–": "--",
-    "−": r"$-$",
-    "×": r"$\times$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-}
 _LATEX_ALIGNMENT = {
     "left": "l",
     "right": "r",
@@ -187,13 +168,16 @@ class Table:
                 cells = [rf"\textbf{{{cell}}}" for cell in cells]
             lines.append(" & ".join(cells) + r" \\")
         head = " & ".join(escape_latex(column.title) for column in self.printed_columns)
+        caption, note = escape_latex(self.caption), escape_latex(self.note)
+        is_foreign = has_foreign_signs(" ".join([head, *lines, caption, note]))
         return "\n".join(
             [
                 r"% \usepackage{array,booktabs}",
+                *([SIGN_DEFINITION] if is_foreign else []),
                 r"\begin{table}[htbp]",
                 r"\centering",
                 r"\small",
-                rf"\caption{{{escape_latex(self.caption)}}}",
+                rf"\caption{{{caption}}}",
                 rf"\label{{tab:meninx-{self.name}}}",
                 rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
                 r"\toprule",
@@ -204,22 +188,11 @@ class Table:
                 r"\end{tabular}",
                 "",
                 r"\smallskip",
-                rf"\parbox{{\linewidth}}{{\footnotesize {escape_latex(self.note)}}}",
+                rf"\parbox{{\linewidth}}{{\footnotesize {note}}}",
                 r"\end{table}",
                 "",
             ]
         )
-
-
-def escape_latex(text: str) -> str:
-    r"""Make text safe for LaTeX, sign by sign.
-
-    Examples
-    --------
-    >>> print(escape_latex("50%_a&b"))
-    50\%\_a\&b
-    """
-    return "".join(_LATEX_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
 
 
 def count_decimals(counts: Iterable[float]) -> int:

@@ -1,7 +1,7 @@
 """Findings about how many images and patients there are, and about those that show nothing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -18,12 +18,15 @@ def find_counts(cohort: Cohort) -> Iterator[Finding]:
     """Tell how many images and patients there are, and how many folds they allow."""
     images, patients = cohort.counts(), _count_patients(cohort)
     told = ", ".join(f"{label} {images[label]}/{patients[label]}" for label in images)
+    fewest = min(patients.values())
+    scarce = [label for label in patients if patients[label] == fewest]
     advice = (
         f"{len(cohort.samples)} images of {len(np.unique(cohort.groups))} patients "
-        f"(images/patients of each class: {told}); at most {min(patients.values())} folds can "
-        "have a patient of every class"
+        f"(images/patients of each class: {told}); at most {fewest} folds can have a patient of "
+        f"every class; the class with the fewest patients sets that limit ({', '.join(scarce)}): "
+        "new patients help most there"
     )
-    yield Finding.about(cohort, "counts", Severity.INFO, advice)
+    yield Finding.about(cohort, "counts", Severity.INFO, advice, _find_rows(cohort, scarce))
 
 
 def find_skipped(cohort: Cohort) -> Iterator[Finding]:
@@ -35,7 +38,7 @@ def find_skipped(cohort: Cohort) -> Iterator[Finding]:
     count = "1 image was" if len(cohort.skipped) == 1 else f"{len(cohort.skipped)} images were"
     advice = f"{count} left out because they cannot be used ({told}): mend or remove them"
     paths = tuple(str(skipped.path) for skipped in cohort.skipped)
-    yield Finding("skipped", Severity.WARNING, paths, advice)
+    yield Finding("skipped", Severity.WARNING, paths, advice, samples=())
 
 
 def find_blank_images(cohort: Cohort) -> Iterator[Finding]:
@@ -64,7 +67,7 @@ def find_few_patients(cohort: Cohort) -> Iterator[Finding]:
             f"fold, and its scores rest on very few people; at most {min(few.values())} folds "
             "are possible; add patients"
         )
-        rows = [row for row, sample in enumerate(cohort.samples) if sample.label in few]
+        rows = _find_rows(cohort, few)
         yield Finding.about(cohort, "few-patients", Severity.WARNING, advice, rows)
 
 
@@ -77,7 +80,8 @@ def find_imbalance(cohort: Cohort) -> Iterator[Finding]:
             f"{largest} has {counts[largest]} images and {smallest} only {counts[smallest]}: "
             "read balanced accuracy and the smallest class's recall, not accuracy"
         )
-        yield Finding.about(cohort, "imbalance", Severity.WARNING, advice)
+        rows = _find_rows(cohort, [smallest])
+        yield Finding.about(cohort, "imbalance", Severity.WARNING, advice, rows)
 
 
 def find_unknown_patients(cohort: Cohort) -> Iterator[Finding]:
@@ -92,7 +96,8 @@ def find_unknown_patients(cohort: Cohort) -> Iterator[Finding]:
         )
     else:
         advice += "; the predefined folds are trusted to keep patients apart"
-    yield Finding.about(cohort, "patients-unknown", Severity.INFO, advice)
+    rows = range(len(cohort.samples))
+    yield Finding.about(cohort, "patients-unknown", Severity.INFO, advice, rows)
 
 
 def find_small_size(cohort: Cohort) -> Iterator[Finding]:
@@ -103,14 +108,23 @@ def find_small_size(cohort: Cohort) -> Iterator[Finding]:
             f"{count} images are few: every score will be uncertain by several points, so read "
             "its interval, and do not take the best of many methods at its word"
         )
-        yield Finding.about(cohort, "small", Severity.INFO, advice)
+        yield Finding.about(cohort, "small", Severity.INFO, advice, range(count))
 
 
 def find_synthetic(cohort: Cohort) -> Iterator[Finding]:
     """Tell that images were made by a program."""
     if cohort.synthetic:
-        advice = "the images are synthetic: scores say whether the program works, nothing more"
-        yield Finding.about(cohort, "synthetic", Severity.WARNING, advice)
+        advice = (
+            "the images are synthetic: scores say whether the program works, nothing more; use "
+            "images of patients for any other question"
+        )
+        rows = [row for row, sample in enumerate(cohort.samples) if sample.is_synthetic]
+        yield Finding.about(cohort, "synthetic", Severity.WARNING, advice, rows)
+
+
+def _find_rows(cohort: Cohort, labels: Collection[str]) -> list[int]:
+    """Give the rows of some classes."""
+    return [row for row, sample in enumerate(cohort.samples) if sample.label in labels]
 
 
 def _count_patients(cohort: Cohort) -> dict[str, int]:

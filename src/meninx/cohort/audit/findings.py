@@ -27,24 +27,26 @@ class Finding:
         How much it matters.
     files
         The paths concerned, for the user's own eyes; a file name may hold a patient's name.
-        Empty when it concerns the cohort as a whole.
+        Where it concerns the cohort as a whole, those that it rests on: the class that is too
+        small, the images whose class a shortcut tells, or all.
     advice
         What it means and what to do, without a file's or a patient's name.
     samples
-        The pseudonyms of the same images, for reports.
+        The pseudonyms of the same images, for reports; of images that cannot be read none, since
+        pseudonyms are made from pixels.
     """
 
     kind: str
     severity: Severity
     files: tuple[str, ...]
     advice: str
-    samples: tuple[str, ...] = ()
+    samples: tuple[str, ...]
 
     @classmethod
     def about(
-        cls, cohort: Cohort, kind: str, severity: Severity, advice: str, rows: Sequence[int] = ()
+        cls, cohort: Cohort, kind: str, severity: Severity, advice: str, rows: Sequence[int]
     ) -> "Finding":
-        """Make a finding about some rows of a cohort, or about all of it."""
+        """Make a finding about some rows of a cohort."""
         return cls(
             kind,
             severity,

@@ -38,11 +38,18 @@ class Shortcut:
         Macro one-vs-rest, cross-validated; 0.5 is chance.
     p
         Corrected for the number of facts.
+    marked
+        The classes it tells best, one against the rest; of two classes both.
+    told
+        Rows of their images that look like their class by the fact alone, in cross-validation;
+        the most telling first.
     """
 
     fact: str
     auc: float
     p: float
+    marked: tuple[int, ...]
+    told: tuple[int, ...]
 
 
 def find_shortcuts(cohort: Cohort) -> Iterator[Finding]:
@@ -50,14 +57,18 @@ def find_shortcuts(cohort: Cohort) -> Iterator[Finding]:
     facts = _collect_facts(cohort)
     for shortcut in measure_shortcuts(facts, cohort.labels, cohort.groups):
         if shortcut.p <= FALSE_ALARMS:
+            marked = ", ".join(cohort.classes[label] for label in shortcut.marked)
+            count = int(np.isin(cohort.labels, shortcut.marked).sum())
             advice = (
                 f"the {shortcut.fact} of an image, which is not anatomy, predicts its class: "
                 f"AUC {shortcut.auc:.2f} (chance 0.50), p = {shortcut.p:.3f} corrected for "
-                f"{len(facts)} facts; a model can score by it without seeing a lesion. Collect "
-                "or export all classes in the same way, or show that scores hold within one "
-                "kind; leave framing on, which removes borders and text around the head"
+                f"{len(facts)} facts; it marks {marked} most: {len(shortcut.told)} of {count} "
+                "images, which are named, the most telling first. A model can score by it without "
+                "seeing a lesion: collect or export all classes in the same way, or show that "
+                "scores hold within one kind; leave framing on, which removes borders and text "
+                "around the head"
             )
-            yield Finding.about(cohort, "shortcut", Severity.WARNING, advice)
+            yield Finding.about(cohort, "shortcut", Severity.WARNING, advice, shortcut.told)
 
 
 def measure_shortcuts(
@@ -87,16 +98,18 @@ def measure_shortcuts(
     varying = {name: fact for name, fact in facts.items() if (fact != fact[0]).any()}
     if not varying:
         return []
-    # (facts, 1 + permutations), the observed one first.
-    aucs = np.stack([_predict_auc(_prepare(fact), every, folds) for fact in varying.values()])
-    # Rounded, so that equal rankings do not differ in the last bit.
-    aucs = np.round(aucs, 9)
+    tested = [_predict(_prepare(fact), every, folds) for fact in varying.values()]
+    # (facts, 1 + permutations), the observed one first; rounded, so that equal rankings do not
+    # differ in the last bit.
+    aucs = np.round(np.stack([each for each, _ in tested]), 9)
     p = _count_at_least(aucs) / aucs.shape[1]
     smallest = np.sort(p.min(axis=0))
     corrected = np.searchsorted(smallest, p[:, 0], side="right") / len(smallest)
     return [
-        Shortcut(name, float(auc), float(chance))
-        for name, auc, chance in zip(varying, aucs[:, 0], corrected, strict=True)
+        Shortcut(name, float(auc), float(chance), *_find_marked(scores, labels))
+        for name, auc, chance, (_, scores) in zip(
+            varying, aucs[:, 0], corrected, tested, strict=True
+        )
     ]
 
 
@@ -106,15 +119,16 @@ def _collect_facts(cohort: Cohort) -> dict[str, np.ndarray]:
     if not all(looks):
         return {}
     names = dict.fromkeys(name for look in looks if look for name in look.facts)
-    return {
-        name: _as_numbers([look.facts.get(name, "") if look else "" for look in looks])
-        for name in names
-    }
+    return {name: _as_numbers([look.facts.get(name) for look in looks if look]) for name in names}
 
 
-def _as_numbers(values: Sequence[Fact]) -> np.ndarray:
-    if not any(isinstance(value, str) for value in values):
-        return np.array(values, dtype=float)
+def _as_numbers(values: Sequence[Fact | None]) -> np.ndarray:
+    """Give one fact of all images as numbers; one that lacks it has a word of its own, or 0s."""
+    numbers = [value for value in values if isinstance(value, tuple)]
+    if numbers:
+        nothing = (0.0,) * len(numbers[0])
+        given = [value if isinstance(value, tuple) else nothing for value in values]
+        return np.array(given, dtype=float)
     words, times = np.unique([str(value) for value in values], return_counts=True)
     common = words[np.argsort(-times, kind="stable")][:MOST_WORDS]
     return np.array([[float(str(value) == word) for word in common] for value in values])
@@ -132,8 +146,17 @@ def _prepare(fact: np.ndarray) -> np.ndarray:
     return standard
 
 
-def _predict_auc(x: np.ndarray, every: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Cross-validate one fact against each labelling ``(b, n)``; give the macro AUCs ``(b,)``."""
+def _predict(x: np.ndarray, every: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-validate one fact against each labelling ``(b, n)``.
+
+    Returns
+    -------
+    aucs
+        ``(b,)`` macro AUCs.
+    scores
+        ``(classes, n)`` of the first labelling: by how much more than usual each image looks
+        like each class.
+    """
     classes = np.unique(every[0])
     scores = np.zeros((len(classes), *every.shape))
     targets = (every[None] == classes[:, None, None]).astype(float)
@@ -145,7 +168,21 @@ def _predict_auc(x: np.ndarray, every: np.ndarray, folds: np.ndarray) -> np.ndar
         # Centred on all labels, not on the fold's: a fold's own mean would tell what it lacks.
         centred = targets[:, :, train] - targets.mean(axis=2, keepdims=True)
         scores[:, :, test] = centred @ (inner @ inverse @ (x[test] - mean).T)
-    return np.mean([_measure_auc(s, t) for s, t in zip(scores, targets, strict=True)], axis=0)
+    aucs = np.mean([_measure_auc(s, t) for s, t in zip(scores, targets, strict=True)], axis=0)
+    return aucs, scores[:, 0]
+
+
+def _find_marked(scores: np.ndarray, labels: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Find the classes that scores ``(classes, n)`` tell best, and the images that show it."""
+    classes, own = np.unique(labels, return_inverse=True)
+    targets = (labels == classes[:, None]).astype(float)
+    aucs = np.round(_measure_auc(scores, targets), 9)
+    best = np.flatnonzero(aucs == aucs.max())
+    # Rounded, so that of equally telling images the first comes first.
+    telling = np.round(scores[own, np.arange(len(labels))], 9)
+    told = np.flatnonzero(np.isin(own, best) & (telling > 0))
+    in_order = told[np.argsort(-telling[told], kind="stable")]
+    return tuple(classes[best].tolist()), tuple(in_order.tolist())
 
 
 def _measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How sure the model was, against how often it was right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ from meninx.report.figures.style import (
 from meninx.report.language import Words
 
 LARGEST_DOT = 110.0  # points squared, for the bin with most images
+RING = {"marker": "o", "facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.4}
+SQUARE = {"marker": "s", "facecolors": BLUE, "edgecolors": INK, "linewidths": 0.6}
 
 
 @house_style()
@@ -33,34 +36,30 @@ def draw_reliability(calibration: Calibration, words: Words) -> Figure:
     figure, axes = new_figure(height=3.7)
     frame_unit_square(axes, words("reliability.perfect"), words)
     reliability = calibration["reliability"]
-    _draw_bins(axes, reliability["before"], "o", "--", VERMILION, words("reliability.before"))
-    _draw_bins(axes, reliability["after"], "s", "-", BLUE, words("reliability.after"))
+    axes.plot(*_place(reliability["after"]), color=BLUE, linewidth=1.0, zorder=2)
+    axes.plot(*_place(reliability["before"]), "--", color=VERMILION, linewidth=1.0, zorder=2)
+    _mark_bins(axes, reliability["after"], SQUARE, words("reliability.after"))
+    # Rings over squares: where the temperature changed nothing, both are seen.
+    _mark_bins(axes, reliability["before"], RING, words("reliability.before"))
     axes.set_xlabel(words("reliability.confidence_axis"))
     axes.set_ylabel(words("reliability.accuracy_axis"))
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=1.1)
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=1.1, reverse=True
+    )
     for handle in legend.legend_handles:
         if handle is not None and hasattr(handle, "set_sizes"):
             handle.set_sizes([30])
     return figure
 
 
-def _draw_bins(
-    axes: Axes, bins: Sequence[ReliabilityBin], marker: str, line: str, color: str, label: str
+def _place(bins: Sequence[ReliabilityBin]) -> tuple[list[float], list[float]]:
+    """Give where the bins lie, across and upwards."""
+    return [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
+
+
+def _mark_bins(
+    axes: Axes, bins: Sequence[ReliabilityBin], mark: Mapping[str, Any], label: str
 ) -> None:
     most = max((one["images"] for one in bins), default=1)
-    confidences = [one["confidence"] for one in bins]
-    accuracies = [one["accuracy"] for one in bins]
-    axes.plot(confidences, accuracies, color=color, linewidth=1.0, linestyle=line, zorder=2)
-    axes.scatter(
-        confidences,
-        accuracies,
-        s=[LARGEST_DOT * one["images"] / max(most, 1) for one in bins],
-        marker=marker,
-        color=color,
-        edgecolors=INK,
-        linewidths=0.6,
-        alpha=0.85,
-        zorder=3,
-        clip_on=False,
-        label=label,
-    )
+    sizes = [LARGEST_DOT * one["images"] / max(most, 1) for one in bins]
+    axes.scatter(*_place(bins), s=sizes, zorder=3, clip_on=False, label=label, **mark)

@@ -6,14 +6,16 @@ from meninx.report.run_files import AuditFinding
 SHOWN_SAMPLES = 8  # pseudonyms named with one finding; the rest are counted
 
 
-def tell_affected(finding: AuditFinding, words: Words) -> str:
-    """Name the samples of a finding, or the first of them; nothing where it concerns none."""
+def tell_affected(finding: AuditFinding, images: int, words: Words) -> str:
+    """Name the samples of a finding, or the first of them; that it is all of so many images."""
     samples = finding["files"]
     if not samples:
         return ""
     shown = ", ".join(samples[:SHOWN_SAMPLES])
     if len(samples) <= SHOWN_SAMPLES:
         return words("notes.affected", count=len(samples), samples=shown)
+    if len(samples) == images:
+        return words("notes.affected_all", count=images)
     return words(
         "notes.affected_more",
         count=len(samples),

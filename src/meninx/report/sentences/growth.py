@@ -23,17 +23,9 @@ def tell_growth(run: RunFolder, words: Words) -> list[str]:
         )
         for row in curve["forecast"]
     ]
-    fit = curve["fit"]
     return [
         words("learning_curve.meaning", cell=curve["cell"]),
         *forecasts,
-        words(
-            "learning_curve.law",
-            cell=curve["cell"],
-            asymptote=words.number(fit["asymptote"], 3),
-            scale=words.number(fit["scale"]),
-            exponent=words.number(fit["exponent"]),
-        ),
         words("learning_curve.caution"),
     ]
 

@@ -11,6 +11,7 @@ def tell_calibration(run: RunFolder, words: Words) -> list[str]:
     if calibration is None:
         return []
     before, after = calibration["error_before"], calibration["error_after"]
+    is_unchanged = round(calibration["temperature"], 2) == 1
     perfect = calibration["error_if_perfect_after"]
     return [
         words("calibration.meaning"),
@@ -20,6 +21,7 @@ def tell_calibration(run: RunFolder, words: Words) -> list[str]:
             after=words.estimate(after["value"], after["low"], after["high"]),
             temperature=words.number(calibration["temperature"]),
         ),
+        *([words("calibration.unchanged")] if is_unchanged else []),
         words("calibration.bias", perfect=words.number(perfect), images=run.summary["images"]),
         _judge_calibration(after, perfect, words),
     ]

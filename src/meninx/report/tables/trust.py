@@ -87,10 +87,17 @@ def make_forecast_table(run: RunFolder, words: Words) -> Table | None:
     curve = run.evaluation.get("learning_curve")
     if curve is None:
         return None
+    fit = curve["fit"]
     return Table(
         name="forecast",
         caption=words("forecast.caption"),
-        note=words("forecast.note", cell=curve["cell"]),
+        note=words(
+            "forecast.note",
+            cell=curve["cell"],
+            asymptote=words.number(fit["asymptote"], 3),
+            scale=words.number(fit["scale"]),
+            exponent=words.number(fit["exponent"]),
+        ),
         columns=[
             Column("factor", words("column.factor"), decimals=0),
             Column("patients", words("column.patients")),
