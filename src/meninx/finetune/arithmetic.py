@@ -107,6 +107,11 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     precision
         As :func:`choose_precision` gives it.
     """
+    return make_fast_form(backbone, precision)
+
+
+def make_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
+    """Make a new copy of a backbone in the form that runs fastest; see above."""
     example = torch.zeros(1, 3, backbone.input_size, backbone.input_size)
     network = FoldedNetwork.fold(backbone.network, example).network
     assert isinstance(network, nn.Sequential)
@@ -175,7 +180,8 @@ def _compute_features(
     backbone: Backbone, inputs: Sequence[torch.Tensor], precision: str
 ) -> torch.Tensor:
     """Compute the features ``(n, v, d)`` of n images in v views."""
-    network = bring_into_fast_form(backbone, precision)
+    # Not kept: most of the forms that are tried are not used again.
+    network = make_fast_form(backbone, precision)
     found = [
         features.float()
         for one in inputs

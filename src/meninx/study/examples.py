@@ -31,9 +31,10 @@ from meninx.explain import (
 from meninx.files import write_whole
 from meninx.finetune import Ensemble, FineTunedClassifier
 from meninx.study.lesions import find_lesion
+from meninx.study.memory import give_memory_back
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, fit_classifier
-from meninx.study.workers import give_memory_back, run_in_workers
+from meninx.study.workers import run_in_workers
 
 MOST_WRONG = 6
 MOST_REFITS = 2

@@ -1,8 +1,5 @@
 """Workers: processes that a study hands its independent pieces of work to."""
 
-import contextlib
-import ctypes
-import gc
 import multiprocessing
 import os
 import sys
@@ -14,9 +11,7 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-# Of glibc's mallopt: its names for the two limits, and a gibibyte, more than a step ever takes.
-MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
-LARGEST_KEPT = 1 << 30
+from meninx.study.memory import give_memory_back, keep_memory_between_steps, shared_memory
 
 Result = TypeVar("Result")
 
@@ -46,7 +41,7 @@ def run_in_workers(
         return
     context = multiprocessing.get_context(_choose_start())
     with (
-        _shared_memory(),
+        shared_memory(),
         ProcessPoolExecutor(count, context, initializer=_stay_on_one_thread) as pool,
     ):
         yield from pool.map(_call, [function] * len(work), work)
@@ -70,20 +65,7 @@ def _stay_on_one_thread() -> None:
     """
     torch.set_num_threads(1)
     threadpool_limits(1)
-    _keep_memory_between_steps()
-
-
-def _keep_memory_between_steps() -> None:
-    """Let what a step of training frees serve the next one, until the piece of work is done.
-
-    The C library gives large blocks back to the system at once, which then hands them out again
-    page by page, cleared: that took up to a third of a step.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # only glibc has it
-            library = ctypes.CDLL(None)
-            for setting in (MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD):
-                library.mallopt(setting, LARGEST_KEPT)
+    keep_memory_between_steps()
 
 
 def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
@@ -91,29 +73,6 @@ def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Res
         result = function(*arguments)
     give_memory_back()
     return result
-
-
-@contextmanager
-def _shared_memory() -> Iterator[None]:
-    """Let workers that are forked inside share as much of this process's memory as can be.
-
-    A collection of garbage writes into every object that it looks at, and what a forked process
-    writes to it no longer shares; so what is there now is not looked at in the workers.
-    """
-    gc.collect()
-    give_memory_back()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def give_memory_back() -> None:
-    """Return freed memory to the system: the C library would keep as much as was ever used."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # only glibc has it
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
