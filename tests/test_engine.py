@@ -18,7 +18,7 @@ from meninx.finetune import (
     count_partly_trained,
     load_backbone,
     make_views,
-    time_fit,
+    time_fits,
 )
 from meninx.finetune.depthwise import (
     DepthwiseConvolution,
@@ -262,20 +262,21 @@ def test_the_files_that_were_not_used_for_longest_go_first(discs, tmp_path, monk
 # Timing
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
+def test_every_kind_of_fit_can_be_timed(discs):
+    settings = [
         {"strategy": "frozen"},
+        {"strategy": "frozen", "extra_layers": (4,)},
         {"strategy": "partial", "cut": "stage7"},
-        {"strategy": "full", "image_size": 32},
-    ],
-    ids=lambda settings: settings["strategy"],
-)
-def test_every_kind_of_fit_can_be_timed(settings):
-    classifier = FineTunedClassifier(views=2, **{"image_size": 64, **settings})
-    times = time_fit(classifier, images=12, classes=3)
-    assert times.training > 0
-    assert (times.activations > 0) == (settings["strategy"] != "full")
+        {"strategy": "full"},
+    ]
+    classifiers = [FineTunedClassifier(views=2, image_size=32, **one) for one in settings]
+    timed = time_fits(classifiers, discs[0][0], images=12, classes=3, heads=5)
+    assert all(min(times.reading, times.training, times.activations) > 0 for times in timed)
+    solved, *stepwise = timed
+    assert solved.prediction == 0 and all(times.prediction > 0 for times in stepwise)
+    scratch = FineTunedClassifier(strategy="scratch", views=2, image_size=32)
+    (times,) = time_fits([scratch], discs[0][0], images=12, classes=3, heads=5)
+    assert times.activations == 0 and min(times.reading, times.start, times.training) > 0
 
 
 def test_the_looks_that_are_counted_are_those_that_are_taken(discs, monkeypatch):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from meninx.backbones import Backbone
@@ -19,7 +21,8 @@ from meninx.finetune import (
     make_majority_classifier,
     make_views,
 )
-from meninx.finetune.heads import solve_linear_head
+from meninx.finetune.heads import solve_linear_head, solve_linear_heads
+from meninx.finetune.regression import solve_regressions
 from tests.conftest import draw_disc
 
 LITE0 = "tf_efficientnet_lite0"
@@ -119,20 +122,88 @@ def test_an_image_has_the_same_activations_whoever_it_is_with(discs, tmp_path):
 # Heads
 
 
-def test_a_linear_head_gives_what_logistic_regression_gives():
-    from sklearn.linear_model import LogisticRegression
-
+def make_features(classes, images=45, views=2, width=100):
+    """Features like a network's, never negative, and of their class a little: ``(n, v, d)``."""
     random = np.random.default_rng(0)
-    features = random.normal(3, 2, size=(40, 1, 100))  # 100 wide: the scaling factor is 1
-    for classes in (2, 3):
-        labels = np.arange(40) % classes
-        layer = solve_linear_head(features, labels, regularisation=0.5)
-        rows = (features[:, 0] - features[:, 0].mean(0)) / features[:, 0].std(0)
-        reference = LogisticRegression(C=0.5, class_weight="balanced", max_iter=1000)
-        expected = reference.fit(rows, labels).predict_proba(rows)
-        logits = layer(torch.from_numpy(features[:, 0]).float())
-        found = torch.softmax(logits, 1).detach().numpy()
+    labels = np.arange(images) % classes
+    centres = random.normal(size=(classes, 1, width))[labels]
+    own = random.normal(size=(images, 1, width)) @ random.normal(size=(width, width)) / 10
+    features = 0.3 * centres + own + 0.5 * random.normal(size=(images, views, width))
+    return np.maximum(features + 1, 0).astype(np.float32), labels
+
+
+def ask_scikit_learn(features, labels, side, regularisation):
+    """Fit on the rows of a side, to the last digit; give probabilities ``(n, v, k)`` of all."""
+    _, views, width = features.shape
+    rows = features[side].reshape(-1, width).astype(float)
+    mean, deviation = rows.mean(0), rows.std(0)
+    factor = np.sqrt(100 / width) / np.where(deviation > 0, deviation, 1)
+    reference = LogisticRegression(
+        C=regularisation / views, class_weight="balanced", max_iter=10_000, tol=1e-9
+    ).fit((rows - mean) * factor, np.repeat(labels[side], views))
+    found = reference.predict_proba((features.reshape(-1, width) - mean) * factor)
+    return found.reshape(*features.shape[:2], -1)
+
+
+def ask(layer, features):
+    """Give a linear head's probabilities ``(n, v, k)``."""
+    with torch.inference_mode():
+        return layer(torch.from_numpy(features)).softmax(dim=-1).numpy()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("regularisation", [0.03, 1.0, 3.0])
+def test_heads_solved_together_are_what_scikit_learn_gives_one_by_one(classes, regularisation):
+    features, labels = make_features(classes)
+    features[:, :, 7] = 3.0  # tells nothing, and has no variance to divide by
+    rows = np.arange(len(labels))
+    # Of several sizes, whose classes are not equally frequent.
+    sides = [rows[rows // 9 != fold] for fold in range(5)] + [rows[:31], rows]
+    heads = solve_linear_heads(features, labels, sides, regularisation)
+    for head, side in zip(heads, sides, strict=True):
+        expected = ask_scikit_learn(features, labels, side, regularisation)
+        np.testing.assert_allclose(ask(head, features), expected, atol=1e-3)
+
+
+def test_several_strengths_are_solved_together():
+    features, labels = make_features(3)
+    side, strengths = np.arange(40), [0.01, 0.1, 1.0, 10.0]
+    solved = solve_regressions(features, labels, [side] * 4, strengths)
+    for strength, (weights, biases) in zip(strengths, solved, strict=True):
+        found = scipy.special.softmax(features @ weights.T + biases, axis=-1)
+        expected = ask_scikit_learn(features, labels, side, strength)
         np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_head_does_not_depend_on_the_others_nor_on_images_that_it_is_not_fitted_on():
+    features, labels = make_features(3)
+    rows = np.arange(len(labels))
+    sides = [rows[rows % 40 != fold] for fold in range(40)]  # more than are solved at a time
+    together = solve_linear_heads(features, labels, sides, 1.0)
+    changed = features.copy()
+    changed[rows % 40 == 0] = 9.0
+    (alone,) = solve_linear_heads(changed, labels, sides[:1], 1.0)
+    np.testing.assert_allclose(ask(alone, features), ask(together[0], features), atol=1e-3)
+    again = solve_linear_heads(features, labels, sides, 1.0)
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(together, again, strict=True))
+
+
+def test_a_feature_that_only_held_out_images_have_counts_for_nothing():
+    features, labels = make_features(3)
+    features[:5, :, 0], features[5:, :, 0] = 1e4, 0.0
+    (head,) = solve_linear_heads(features, labels, [np.arange(5, 45)], 1.0)
+    assert (head.weight[:, 0] == 0).all()
+
+
+def test_a_training_side_without_a_class_is_refused():
+    features, labels = make_features(3)
+    with pytest.raises(CohortError, match="one of the classes"):
+        solve_linear_heads(features, labels, [np.arange(45), np.flatnonzero(labels)], 1.0)
+
+
+def test_features_without_any_difference_give_the_frequencies_of_weighted_classes():
+    head = solve_linear_head(np.ones((6, 1, 4), np.float32), np.array([0, 0, 0, 0, 1, 1]), 1.0)
+    np.testing.assert_allclose(ask(head, np.ones((1, 1, 4), np.float32)), 0.5, atol=1e-3)
 
 
 # The classifier
@@ -169,6 +240,19 @@ def test_transfer_learns_what_is_there_to_learn(strategy, discs):
     folds, patients = StratifiedGroupKFold(3), np.arange(18)
     predicted = cross_val_predict(classifier, images, labels, groups=patients, cv=folds)
     assert (predicted == labels).mean() > 0.8
+
+
+def test_folds_predicted_together_are_predicted_as_one_by_one(discs):
+    images, labels = discs
+    classifier = FineTunedClassifier(**SMALL)
+    rows = np.arange(18)
+    sides = [(np.delete(rows, test), test) for test in (rows[:3], rows[3:8])]
+    together = classifier.cross_predict(images, labels, sides)
+    for (train, test), found in zip(sides, together, strict=True):
+        alone = clone(classifier).fit(images[train], labels[train]).predict_proba(images[test])
+        np.testing.assert_allclose(found, alone, atol=1e-3)
+    with pytest.raises(StudyError, match="together"):
+        FineTunedClassifier(**SMALL, extra_layers=(4,)).cross_predict(images, labels, sides)
 
 
 def test_it_is_cloned_and_asked_for_its_parameters_as_scikit_learn_does():

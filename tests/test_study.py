@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,11 +16,13 @@ from safetensors import safe_open
 
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
+from meninx.evaluate import split_by_patient
 from meninx.finetune import FineTunedClassifier, FitTimes, Strategy
 from meninx.matrix import Advice
 from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
 from meninx.study.costs import Costs, fit_into, price
-from meninx.study.tasks import fit_on_all
+from meninx.study.plan import PARTIAL_SETTINGS
+from meninx.study.tasks import Task, divide, fit_on_all, run_tasks
 from meninx.study.workers import _choose_start, run_in_workers
 from tests.conftest import write_cohort
 
@@ -131,7 +134,7 @@ def test_cells_are_trained_as_the_matrix_advises():
         "augmentation": 0.5,
         "extra_layers": [256],
         "learning_rate": 2e-3,
-        "epochs": 8,
+        "epochs": 12,
         "batch_size": 8,
         **precision,
     }
@@ -155,30 +158,53 @@ def test_a_deeper_cut_trains_more():
 # Costs
 
 
-TIMES = FitTimes(activations=0.01, start=0.1, training=0.002, prediction=0.01)
+TIMES = FitTimes(activations=0.01, reading=0.001, start=0.1, training=0.002, prediction=0.01)
 
 
 @pytest.fixture
 def priced(monkeypatch):
     """A plan of two backbones whose parts all take the same time."""
-    monkeypatch.setattr("meninx.study.costs.time_fit", _give_times)
+    monkeypatch.setattr("meninx.study.costs.time_fits", _give_times)
     plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"))
-    return plan, Costs.measure(plan, images=50, classes=3, workers=1)
+    return plan, Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
 
 
-def _give_times(classifier, images, classes):
-    return TIMES
+def _give_times(classifiers, image, images, classes, heads):
+    return [TIMES for _ in classifiers]
 
 
 def test_a_cell_costs_its_fits_and_its_predictions(priced):
     plan, costs = priced
     cells = {cell.name: cell for cell in price(plan, costs).cells}
     # 40 images in 5 batches: 8 epochs of them are 40 steps.
-    looks = 5 * (0.1 + 0.002 * 8 * 40) + 50 * 0.01
+    once = 5 * (0.1 + 0.001 * 50 + 0.002 * PARTIAL_SETTINGS["epochs"] * 40) + 50 * 0.01
     partial = cells[f"{LITE0}-partial-stage7"]
-    assert partial.predicted_seconds == pytest.approx(5 * looks, rel=0.1)
+    assert partial.predicted_seconds == pytest.approx(5 * once, rel=0.02)
+    # Features are read once, and 25 heads are solved.
+    frozen = cells[f"{LITE0}-frozen"]
+    assert frozen.predicted_seconds == pytest.approx(50 * 0.001 + 25 * 0.002)
     members = sum(member.predicted_seconds for member in cells.values() if member.is_advised)
     assert cells["ensemble"].predicted_seconds == pytest.approx(members)
+
+
+def test_cells_of_one_network_are_timed_together_on_every_worker(monkeypatch):
+    timed = []
+
+    def give_times(classifiers, image, images, classes, heads):
+        timed.append([classifier.strategy for classifier in classifiers])
+        seconds = float(len(timed))
+        return [replace(TIMES, training=seconds) for _ in classifiers]
+
+    monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
+    monkeypatch.setattr(
+        "meninx.study.costs.run_in_workers",
+        lambda function, work, workers: [function(*one) for one in work],
+    )
+    plan = Plan.make(advise("partial", 1), (LITE0,))
+    costs = Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
+    assert timed == [["frozen", "partial", "partial"]] * 2 + [["scratch"]] * 2
+    assert costs.times[f"{LITE0}-frozen"].training == 1.5
+    assert costs.times[f"{LITE0}-scratch"].training == 3.5
 
 
 def test_a_time_limit_keeps_the_most_informative_cells_first(priced):
@@ -259,6 +285,25 @@ def test_work_is_given_back_in_its_order_whoever_did_it():
 def test_a_fault_in_a_worker_is_a_fault_of_the_study():
     with pytest.raises(StudyError, match="planted"):
         list(run_in_workers(_fail, [(1,), (2,)], 2))
+
+
+def test_the_heads_of_a_frozen_cell_are_one_piece_of_work_and_the_others_apart(disc_cohort):
+    plan = Plan.make(advise("partial"), (LITE0,))
+    frozen, partial = (
+        next(cell for cell in plan.candidates if cell.strategy == strategy)
+        for strategy in ("frozen", "partial")
+    )
+    splits = split_by_patient(disc_cohort.labels, disc_cohort.groups, folds=2, repeats=2)
+    tasks = [Task(cell, split, 0) for cell in (partial, frozen) for split in splits]
+    pieces = divide(tasks, [disc_cohort.images] * len(tasks))
+    assert [len(piece.tasks) for piece in pieces] == [1, 1, 1, 1, 4]
+    assert [task for piece in pieces for task in piece.tasks] == tasks
+    arguments = ([disc_cohort.images] * 4, disc_cohort.labels)
+    together = run_tasks(tasks[4:], *arguments, workers=2)
+    for task, found in zip(tasks[4:], together, strict=True):
+        (alone,) = run_tasks([task], arguments[0][:1], disc_cohort.labels, workers=1)
+        np.testing.assert_allclose(found.probabilities, alone.probabilities, atol=1e-3)
+        assert found.probabilities.shape == (len(task.split.test), 3)
 
 
 LARGE_RESULTS = """

@@ -17,7 +17,7 @@ from meninx.finetune.depthwise import count_partly_trained
 from meninx.finetune.ensemble import Ensemble
 from meninx.finetune.heads import build_head
 from meninx.finetune.strategy import Strategy
-from meninx.finetune.timing import FitTimes, time_fit
+from meninx.finetune.timing import FitTimes, time_fits
 from meninx.finetune.views import make_views
 
 __all__ = [
@@ -34,5 +34,5 @@ __all__ = [
     "make_histogram_classifier",
     "make_majority_classifier",
     "make_views",
-    "time_fit",
+    "time_fits",
 ]

@@ -20,7 +20,7 @@ from meninx.finetune.activations import Activations, ActivationStore
 from meninx.finetune.arithmetic import EXACT
 from meninx.finetune.depthwise import freeze_depthwise, quicken_depthwise
 from meninx.finetune.folding import FoldedNetwork
-from meninx.finetune.heads import build_head, solve_linear_head
+from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
 from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, compute_features, draw_batches, train
 from meninx.finetune.views import make_views
@@ -156,11 +156,11 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise CohortError("a classifier needs images of at least two classes")
         self.backbone_, self.cut_ = self.choose_network()
-        activations = self._get_activations(X)
+        activations = self._get_activations(self.backbone_, self.cut_, X)
         head = self.make_head(self.backbone_.features, len(self.classes_))
         suffix: nn.Module = nn.Identity()
-        if self.cut_ == "head" and not self.extra_layers:
-            features = _compute_all_features(suffix, activations, self.views)
+        if self.is_solved:
+            features = compute_all_features(suffix, activations, self.views)
             head[-1] = solve_linear_head(features.numpy(), targets, self.regularisation)
         elif self.cut_ == "head":
             self._train(suffix, head, activations, targets)
@@ -180,11 +180,9 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         Softmax turns them into probabilities; they are the same for two classes too.
         """
         check_is_fitted(self)
-        activations = self._get_activations(X)
-        features = _compute_all_features(self.suffix_, activations, self.views)
-        with torch.inference_mode():
-            logits: np.ndarray = self.head_(features).mean(dim=1).double().numpy()
-        return logits
+        activations = self._get_activations(self.backbone_, self.cut_, X)
+        features = compute_all_features(self.suffix_, activations, self.views)
+        return _average_logits(self.head_, features).numpy()
 
     def predict_proba(self, X: Images) -> np.ndarray:
         """Give class probabilities ``(n, k)``, columns as in ``classes_``."""
@@ -194,6 +192,50 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         """Give the most probable class of each image, ``(n,)``."""
         chosen: np.ndarray = self.classes_[self.decision_function(X).argmax(axis=1)]
         return chosen
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether all that is fitted is a linear head: solved, and not trained step by step."""
+        return Strategy(self.strategy) is Strategy.FROZEN and not self.extra_layers
+
+    def cross_predict(
+        self, X: Images, y: Sequence[object], sides: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> list[np.ndarray]:
+        """Solve the linear heads of several training sides together, and ask each its test side.
+
+        The same as to fit and predict one after the other, within the tolerance of a solution
+        and in a fifth of the time: features are read once, and the heads share their products.
+
+        Parameters
+        ----------
+        X, y
+            All images and their labels; every training side has all classes.
+        sides
+            Rows of each training side and its test side.
+
+        Returns
+        -------
+        list of np.ndarray
+            Probabilities ``(m, k)`` of each test side.
+
+        Raises
+        ------
+        CohortError
+            A training side has no image of one of the classes.
+        StudyError
+            More than a linear head is to be fitted.
+        """
+        if not self.is_solved:
+            raise StudyError("only linear heads of frozen networks are solved together")
+        _, targets = np.unique(np.asarray(y), return_inverse=True)
+        activations = self._get_activations(*self.choose_network(), X)
+        features = compute_all_features(nn.Identity(), activations, self.views)
+        trained = [train for train, _ in sides]
+        heads = solve_linear_heads(features.numpy(), targets, trained, self.regularisation)
+        return [
+            _average_logits(head, features[test]).softmax(dim=1).numpy()
+            for head, (_, test) in zip(heads, sides, strict=True)
+        ]
 
     @property
     def network_(self) -> nn.Sequential:
@@ -227,10 +269,9 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             )
         return backbone, self.cut
 
-    def _get_activations(self, X: Images) -> Activations:
+    def _get_activations(self, backbone: Backbone, cut: str, X: Images) -> Activations:
         views = make_views(self.views, self.augmentation)
-        store = ActivationStore(precision=self.precision)
-        return store.get(self.backbone_, self.cut_, list(X), views)
+        return ActivationStore(precision=self.precision).get(backbone, cut, list(X), views)
 
     def make_head(self, features: int, classes: int) -> nn.Sequential:
         """Build a new head from the seed, leaving the global random state as it was."""
@@ -309,7 +350,14 @@ def _join(prefix: nn.Module, suffix: nn.Module, head: nn.Module) -> nn.Sequentia
     return copy.deepcopy(nn.Sequential(OrderedDict([*children, ("head", head)]))).eval()
 
 
-def _compute_all_features(suffix: nn.Module, activations: Activations, views: int) -> torch.Tensor:
+def _average_logits(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Give logits ``(n, k)``, float64, of features ``(n, v, d)``: the mean over the views."""
+    with torch.inference_mode():
+        logits: torch.Tensor = head(features).mean(dim=1).double()
+    return logits
+
+
+def compute_all_features(suffix: nn.Module, activations: Activations, views: int) -> torch.Tensor:
     """Run the suffix over every image and view: ``(n, v, d)`` float32."""
     pairs = [(row, view) for row in range(len(activations)) for view in range(views)]
     parts = []

@@ -4,13 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-# Standardised features are scaled so that their squared length is this much on average: then
-# one regularisation strength means the same for 512 features and for 2048.
-SQUARED_LENGTH = 100.0
+from meninx.finetune.regression import solve_regressions
 
 
 def solve_linear_head(features: np.ndarray, labels: np.ndarray, regularisation: float) -> nn.Linear:
@@ -31,27 +27,31 @@ def solve_linear_head(features: np.ndarray, labels: np.ndarray, regularisation: 
         From raw features ``(n, d)`` to logits ``(n, k)``; the standardisation learned from
         these features is folded into its weights.
     """
-    images, views, width = features.shape
-    rows = features.reshape(images * views, width)
-    scaler = StandardScaler().fit(rows)
-    factor = np.sqrt(SQUARED_LENGTH / width)
-    # The views of an image are not independent: together they count as one.
-    regression = LogisticRegression(
-        C=regularisation / views, class_weight="balanced", max_iter=1000
-    ).fit(scaler.transform(rows) * factor, np.repeat(labels, views))
-    return _fold_standardisation(regression, scaler, factor)
+    return solve_linear_heads(features, labels, [np.arange(len(labels))], regularisation)[0]
 
 
-def _fold_standardisation(
-    regression: LogisticRegression, scaler: StandardScaler, factor: float
-) -> nn.Linear:
-    """Write ``w · (x - mean) / std + b`` as ``w' · x + b'``, one row of w' a class."""
-    weight, bias = regression.coef_, regression.intercept_
-    if len(weight) == 1:
-        # Two classes: scikit-learn keeps one logit, the difference of ours.
-        weight, bias = np.vstack([-weight, weight]) / 2, np.hstack([-bias, bias]) / 2
-    weight = weight * factor / scaler.scale_
-    bias = bias - weight @ scaler.mean_
+def solve_linear_heads(
+    features: np.ndarray, labels: np.ndarray, sides: Sequence[np.ndarray], regularisation: float
+) -> list[nn.Linear]:
+    """Fit a linear head on each of several training sides, all together.
+
+    Parameters
+    ----------
+    features, labels, regularisation
+        As in :func:`solve_linear_head`, of all images.
+    sides
+        The rows of each training side.
+
+    Returns
+    -------
+    list of nn.Linear
+        One a side: what the side alone gives, to within the tolerance of the solution.
+    """
+    solved = solve_regressions(features, labels, sides, [regularisation] * len(sides))
+    return [_make_layer(weight, bias) for weight, bias in solved]
+
+
+def _make_layer(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))

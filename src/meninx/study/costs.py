@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
-from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, time_fit
+import numpy as np
+
+from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, time_fits
 from meninx.study.plan import Cell, LeftOut, Plan
 from meninx.study.tasks import make_classifier
 from meninx.study.workers import run_in_workers
 
 # A simple baseline's fit: too short to be worth measuring.
-SIMPLE_SECONDS = 0.02
+SIMPLE_SECONDS = 0.004
 
 # What comes before and after the cells: matrix, statistics, report, starting and ending.
 REST_SECONDS = 15.0
@@ -39,36 +41,58 @@ class Costs:
     classifiers: Mapping[str, FineTunedClassifier]
 
     @classmethod
-    def measure(cls, plan: Plan, images: int, classes: int, workers: int | None) -> "Costs":
-        """Measure a plan's parts, on as many processes at a time as will run it.
+    def measure(cls, plan: Plan, images: np.ndarray, classes: int, workers: int | None) -> "Costs":
+        """Measure a plan's parts, with all processes busy, as they are when it is run.
 
         Parameters
         ----------
         plan
-            Its cells; each is timed on made-up activations.
-        images, classes
-            How many the cohort has.
+            Its cells; each is timed on an image.
+        images
+            ``(n,)`` samples of the cohort.
+        classes
+            How many there are.
         workers
             As in :func:`run_in_workers`.
         """
-        cells = [cell for cell in plan.cells if cell.is_fitted]
-        classifiers = {cell.name: make_classifier(cell, seed=0) for cell in cells}
-        work = [(classifier, images, classes) for classifier in classifiers.values()]
-        times = dict(zip(classifiers, run_in_workers(time_fit, work, workers), strict=True))
-        return cls(images, plan.folds, workers or os.cpu_count() or 1, times, classifiers)
+        count = workers or os.cpu_count() or 1
+        classifiers = {
+            cell.name: make_classifier(cell, seed=0) for cell in plan.cells if cell.is_fitted
+        }
+        groups = _group_by_prefix(classifiers)
+        heads = plan.folds * max(cell.repeats for cell in plan.cells)
+        work = [
+            ([classifiers[name] for name in group], images[0], len(images), classes, heads)
+            for group in groups
+            for _ in range(count)
+        ]
+        found = list(run_in_workers(time_fits, work, workers))
+        times = {}
+        for start, group in zip(range(0, len(found), count), groups, strict=True):
+            for name, own in zip(
+                group, zip(*found[start : start + count], strict=True), strict=True
+            ):
+                times[name] = _average(own)
+        return cls(len(images), plan.folds, count, times, classifiers)
 
     def predict_cell(self, cell: Cell) -> float:
-        """Predict the seconds of one repeat of a cell, all folds together, on one worker.
+        """Predict the seconds of all repeats and folds of a cell together, on one worker.
 
         An ensemble is not trained: its members are.
         """
         if cell.members:
             return 0.0
+        fits = self.folds * cell.repeats
         if not cell.is_fitted:
-            return SIMPLE_SECONDS * self.folds
+            return SIMPLE_SECONDS * fits
+        times = self.times[cell.name]
+        if self.classifiers[cell.name].is_solved:
+            # Features are read once, and all heads are solved together.
+            return times.reading * self.images + times.training * fits
         trained = round(self.images * (self.folds - 1) / self.folds)
-        fits = self.folds * self._predict_fit(cell, trained)
-        return fits + self.images * self.times[cell.name].prediction
+        reading = times.reading * (self.images - trained)
+        predicting = cell.repeats * self.images * times.prediction
+        return fits * (self._predict_fit(cell, trained) + reading) + predicting
 
     def predict_activations(self, cells: Sequence[Cell]) -> float:
         """Predict the seconds of all cells' activations, each computed once, on one worker."""
@@ -85,7 +109,7 @@ class Costs:
         After the cells comes the model itself: the costliest cell (all members of an ensemble)
         is fitted on all images, and two more times for its heatmaps.
         """
-        fitting = sum(cell.repeats * self.predict_cell(cell) for cell in cells)
+        fitting = sum(self.predict_cell(cell) for cell in cells)
         candidates = [self._predict_model(cell) for cell in cells if cell.backbone]
         shared = self.predict_activations(cells) + fitting + 3 * max(candidates, default=0.0)
         return REST_SECONDS + shared / self.workers
@@ -95,9 +119,25 @@ class Costs:
 
     def _predict_fit(self, cell: Cell, images: int) -> float:
         times, classifier = self.times[cell.name], self.classifiers[cell.name]
-        if cell.strategy == Strategy.FROZEN:
-            return times.start + times.training * images
-        return times.start + times.training * classifier.count_looks(images)
+        if classifier.is_solved:
+            return times.reading * images + times.training
+        looks = classifier.count_looks(images)
+        return times.start + times.reading * images + times.training * looks
+
+
+def _group_by_prefix(classifiers: Mapping[str, FineTunedClassifier]) -> list[list[str]]:
+    """Group classifiers by their frozen network, whose activations they share."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, one in classifiers.items():
+        is_pretrained = one.strategy != Strategy.SCRATCH
+        key = (one.backbone, is_pretrained, one.image_size, one.precision, one.augmentation)
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def _average(times: Sequence[FitTimes]) -> FitTimes:
+    """Average what several processes measured at the same time."""
+    return FitTimes(*np.mean([astuple(one) for one in times], axis=0).tolist())
 
 
 def price(plan: Plan, costs: Costs) -> Plan:
@@ -170,4 +210,4 @@ def _predict(cell: Cell, costs: Costs) -> float:
     """Predict all repeats of a cell, its members' where it is an ensemble; as in scores.csv."""
     if cell.members:
         return sum(_predict(replace(one, repeats=cell.repeats), costs) for one in cell.members)
-    return round(cell.repeats * costs.predict_cell(cell), 2)
+    return round(costs.predict_cell(cell), 2)

@@ -188,7 +188,7 @@ class Study:
             repeats=len({split.repeat for split in splits}),
             precisions=precisions,
         )
-        costs = Costs.measure(plan, len(cohort.samples), len(cohort.classes), workers)
+        costs = Costs.measure(plan, cohort.images, len(cohort.classes), workers)
         if self.time_limit is not None:
             plan = fit_into(plan, costs, self.time_limit)
         return price(plan, costs)

@@ -1,12 +1,13 @@
 """Tasks: the independent pieces of work that a study hands to its workers.
 
 A task shares nothing with another but read-only activations on disk, and each runs on one
-thread: so its result is the same whoever runs it, beside whatever else.
+thread: so its result is the same whoever runs it, beside whatever else. The linear heads of a
+frozen cell are solved together, as one piece of work whoever runs it.
 """
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -113,12 +114,43 @@ def _fit(classifier: ClassifierMixin, images: np.ndarray, labels: np.ndarray) ->
     return classifier.fit(images, labels)
 
 
-def run_task(task: Task, inputs: np.ndarray, labels: np.ndarray) -> TaskResult:
-    """Fit on the training side and predict the test side; see :func:`fit_classifier`."""
-    started = time.perf_counter()
-    classifier = fit_classifier(task, inputs, labels)
-    probabilities = classifier.predict_proba(inputs[task.split.test])
-    return TaskResult(probabilities, time.perf_counter() - started)
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What a worker does at a time: one task, or those whose heads are solved together."""
+
+    tasks: tuple[Task, ...]
+    inputs: np.ndarray
+
+    def accepts(self, task: Task) -> bool:
+        """Whether another task can be solved together with these."""
+        cell = task.cell
+        is_solved = cell.strategy == Strategy.FROZEN and not cell.settings.get("extra_layers")
+        return is_solved and cell is self.tasks[0].cell
+
+    def run(self, labels: np.ndarray) -> list[TaskResult]:
+        """Fit on the training sides and predict the test sides."""
+        started = time.perf_counter()
+        if len(self.tasks) == 1:
+            (task,) = self.tasks
+            classifier = fit_classifier(task, self.inputs, labels)
+            found = [classifier.predict_proba(self.inputs[task.split.test])]
+        else:
+            sides = [(task.split.train, task.split.test) for task in self.tasks]
+            classifier = make_classifier(self.tasks[0].cell, self.tasks[0].seed)
+            found = classifier.cross_predict(self.inputs, labels, sides)
+        seconds = (time.perf_counter() - started) / len(self.tasks)
+        return [TaskResult(probabilities, seconds) for probabilities in found]
+
+
+def divide(tasks: Sequence[Task], inputs: Sequence[np.ndarray]) -> list[Piece]:
+    """Divide tasks among pieces: those of a frozen cell that follow each other are one."""
+    pieces: list[Piece] = []
+    for task, own in zip(tasks, inputs, strict=True):
+        if pieces and pieces[-1].accepts(task):
+            pieces[-1] = replace(pieces[-1], tasks=(*pieces[-1].tasks, task))
+        else:
+            pieces.append(Piece((task,), own))
+    return pieces
 
 
 def run_tasks(
@@ -137,8 +169,9 @@ def run_tasks(
     workers
         How many processes; by default one a processor core.
     """
-    work = [(task, data, labels) for task, data in zip(tasks, inputs, strict=True)]
-    return run_in_workers(run_task, work, workers)
+    work = [(piece, labels) for piece in divide(tasks, inputs)]
+    for results in run_in_workers(Piece.run, work, workers):
+        yield from results
 
 
 def choose_precisions(
