@@ -41,7 +41,11 @@ from meninx.evaluate import (
 from meninx.evaluate.bootstrap import draw_weights
 from meninx.evaluate.intervals import estimate_share
 from meninx.evaluate.losses import estimate_loss
-from meninx.evaluate.reliability import divide_by_confidence, expect_error_if_perfect
+from meninx.evaluate.reliability import (
+    divide_by_confidence,
+    estimate_calibration_error,
+    expect_error_if_perfect,
+)
 from meninx.evaluate.scores import measure
 
 CLASSES = ("a", "b", "c")
@@ -649,6 +653,21 @@ def test_sets_agree_with_mapies():
     assert (ours != by_class).any()
 
 
+def test_repeats_do_not_count_as_patients_as_they_would_for_mapie():
+    once = make_predictions(seed=3, images=45, repeats=1)
+    five = replace(once, probabilities=np.repeat(once.probabilities, 5, axis=0))
+    assert calibrate(five) == calibrate(once)
+    calibrated = calibrate(once).apply(np.log(once.probabilities[0]))
+    rows = once.labels == 0
+    likely = np.linspace(0, 1, 2001)
+    new = np.column_stack([likely, 1 - likely, 0 * likely])
+    theirs = [
+        choose_with_mapie(np.repeat(calibrated[rows], times, 0), np.zeros(15 * times, int), new)
+        for times in (1, 5)
+    ]
+    assert theirs[1][:, 0].sum() < theirs[0][:, 0].sum()
+
+
 def test_a_patients_own_label_has_no_say_in_his_set():
     """Whatever a patient's label is said to be, his set is the same."""
     predictions = make_predictions(seed=5, images=90, images_per_patient=2)
@@ -698,6 +717,49 @@ def test_the_interval_of_the_calibration_error_tells_chance_from_a_model_that_is
     assert error.high < 0.2
     error = evaluate(replace(honest, probabilities=sure)).overall["calibration_error"]
     assert 0.1 < error.low < error.value < error.high
+
+
+def predict_with_confidence(confidence, wrong, images=53):
+    """All images with one confidence, so many of them given the wrong class."""
+    labels = np.arange(images) % 3
+    given = np.where(np.arange(images) < wrong, (labels + 1) % 3, labels)
+    rest = (1 - confidence) / 2
+    probabilities = rest + (confidence - rest) * np.eye(3)[given]
+    return Predictions(CLASSES, labels, np.arange(images), probabilities[None])
+
+
+def test_a_small_calibration_error_of_few_images_may_be_none_or_be_larger():
+    """All of 53 right: 0.98 may be just so, or too sure by what the rule of three allows."""
+    error = evaluate(predict_with_confidence(0.98, wrong=0)).overall["calibration_error"]
+    assert error.low == 0
+    assert error.value == pytest.approx(0.02)
+    assert 0.03 < error.high < 0.10
+
+
+def test_confidence_that_is_too_low_is_seen_though_no_answer_is_wrong():
+    error = evaluate(predict_with_confidence(0.7, wrong=0)).overall["calibration_error"]
+    assert error.value == pytest.approx(0.3)
+    assert 0.15 < error.low < 0.3 <= error.high < 0.4
+
+
+def test_the_calibration_error_allows_for_other_confidences_of_other_patients():
+    """All right, so the error is 1 - confidence, and that differs among patients."""
+    random = np.random.default_rng(0)
+    cell = predict_with_confidence(0.9, wrong=0)
+    highest = random.choice([0.8, 1.0], size=53)
+    rest = (1 - highest) / 2
+    spread = rest[:, None] + (highest - rest)[:, None] * np.eye(3)[cell.labels]
+    error = estimate_calibration_error(replace(cell, probabilities=spread[None]))
+    assert error.high > error.value + 1.5 * highest.std() / np.sqrt(53)
+
+
+def test_images_of_a_patient_that_go_together_make_the_calibration_error_less_sure():
+    few = make_predictions(seed=2, images=60, repeats=1)
+    copies = np.repeat(np.arange(60), 4)
+    as_patients = replace(few.take(copies), patients=np.arange(240))
+    whole, apart = (estimate_calibration_error(one) for one in (few.take(copies), as_patients))
+    assert whole.value == apart.value
+    assert whole.high - whole.low > 1.3 * (apart.high - apart.low)
 
 
 def test_chance_alone_makes_a_calibration_error_that_is_said():

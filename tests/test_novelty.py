@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from meninx.cohort import Cohort, as_head, fingerprint_of
-from meninx.errors import CohortError
+from meninx.errors import CohortError, ImageError
 from meninx.evaluate import NoveltyDetector
 from meninx.evaluate.novelty import Ellipsoid, Novelty, _flag_held_out, choose_threshold
 from tests.conftest import SHARED_DATA, draw_disc
@@ -42,7 +42,7 @@ def read_all(files):
     for file in files:
         try:
             images.append(as_head(file))
-        except Exception:  # a test file of no image; reading has its own tests
+        except ImageError:  # a test file of no image; reading has its own tests
             continue
     return images
 
@@ -75,14 +75,13 @@ def test_new_images_of_the_same_kind_mostly_pass(disc_detector):
 def test_photographs_and_other_anatomy_are_flagged_beside_real_mri(real_detector):
     skimage = pytest.importorskip("skimage")
     pydicom = pytest.importorskip("pydicom")
-    photos = read_all(sorted((SHARED_DATA / "photos").iterdir())[:8])
-    pictures = Path(skimage.__file__).parent / "data"
-    names = ["astronaut.png", "camera.png", "coins.png", "retina.jpg", "ihc.png", "moon.png"]
-    scans = Path(pydicom.__file__).parent / "data" / "test_files"
-    other = ["CT_small.dcm", "MR_small.dcm", "693_J2KI.dcm", "JPEG2000.dcm", "liver_1frame.dcm"]
+    photos = read_all(sorted((SHARED_DATA / "photos").glob("*.jpg")))
+    pictures = read_all((Path(skimage.__file__).parent / "data").iterdir())
+    scans = read_all((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm"))
+    assert min(len(photos), len(pictures)) >= 20 and len(scans) >= 40
     assert share_flagged(real_detector, photos) == 1
-    assert share_flagged(real_detector, read_all(pictures / name for name in names)) == 1
-    assert share_flagged(real_detector, read_all(scans / name for name in other)) == 1
+    assert share_flagged(real_detector, pictures) == 1
+    assert share_flagged(real_detector, scans) == 1
     assert share_flagged(real_detector, [as_head(x) for x in draw_noise() + draw_blanks()]) == 1
 
 

@@ -71,6 +71,13 @@ def test_predefined_folds_are_honoured_and_checked():
         split_by_patient(labels, np.array(["a", "b", "a", "c"]), predefined=folds)
 
 
+@pytest.mark.parametrize("folds", [[0, 0, 0, 1, 1, 1], [0] * 6], ids=["by class", "one"])
+def test_predefined_folds_that_leave_a_class_unlearnt_are_refused(folds):
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    with pytest.raises(StudyError, match="holds all patients of a class"):
+        split_by_patient(labels, np.arange(6), predefined=np.array(folds))
+
+
 def test_leaving_one_patient_out_tests_each_patient_alone():
     labels, patients = np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "b", "c", "d"])
     splits = leave_one_patient_out(labels, patients)

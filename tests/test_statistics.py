@@ -22,6 +22,7 @@ from meninx.evaluate import (
     select_best,
 )
 from meninx.evaluate.learning_curve import PowerLaw
+from meninx.evaluate.reliability import estimate_calibration_error
 from meninx.study.plan import Cell, Role
 from meninx.study.verdict import CellResult, Verdict
 from tests.simulated_studies import (
@@ -95,6 +96,43 @@ def test_intervals_cover_as_often_as_they_say(settings, skill):
             held[name] += holds(scores.overall[name], truth[name])
         held["class"] += holds(scores.by_class["a"]["sensitivity"], by_class["sensitivity"][0])
     assert_covered(held, studies)
+
+
+@pytest.mark.parametrize("scale", [1.0, 6.0], ids=["modest", "too sure"])
+def test_the_calibration_error_is_held_where_nearly_all_answers_are_right(scale):
+    """Once 62 to 74 % were, when confidences of other patients were taken to be these.
+
+    Where the truth is near 0 it can be missed on one side only, so up to 100 % is no surprise;
+    that the interval says something is seen by its width.
+    """
+    random, studies, held, widths = np.random.default_rng(0), 150, 0, []
+    truth, _ = find_truth(3.4, scale)
+    for study in range(studies):
+        error = estimate_calibration_error(simulate_cell(random, 3.4, scale=scale), study)
+        held += holds(error, truth["calibration_error"])
+        widths.append(error.high - error.low)
+    assert binom.cdf(held, studies, 0.95) > 0.01
+    assert np.mean(widths) < 0.15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings", [{}, {"repeats": 5}, {"images_per_patient": 4}], ids=["single", "repeats", "images"]
+)
+@pytest.mark.parametrize(("skill", "scale"), [(0.0, 1.0), (1.0, 1.0), (2.0, 2.0), (2.0, 6.0)])
+def test_the_calibration_error_covers_as_often_as_it_says(settings, skill, scale):
+    """Where the model is calibrated the truth is at the edge, and can be missed on one side."""
+    random, studies, held, widths = np.random.default_rng(2), 300, 0, []
+    truth, _ = find_truth(skill, scale)
+    for study in range(studies):
+        cell = simulate_cell(random, skill, scale=scale, **settings)
+        error = estimate_calibration_error(cell, study)
+        held += holds(error, truth["calibration_error"])
+        widths.append(error.high - error.low)
+    if truth["calibration_error"] > 0.02:
+        assert_covered({"calibration_error": held}, studies)
+    assert binom.cdf(held, studies, 0.95) > 0.01
+    assert np.mean(widths) < 0.3
 
 
 @pytest.mark.slow

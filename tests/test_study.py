@@ -405,9 +405,13 @@ def test_scores_are_computed_from_the_out_of_fold_predictions(run):
 
 
 def test_no_model_is_asked_about_a_patient_it_was_trained_on(named_folder, tmp_path, monkeypatch):
-    """Every classifier of a study is watched: what it is fitted on, and what it then predicts."""
+    """Every classifier of a study is watched: what it is fitted on, and what it then predicts.
+
+    That a head solved with others is fitted on its own side alone is tested with the heads.
+    """
     asked = []
     fit, predict = FineTunedClassifier.fit, FineTunedClassifier.predict_proba
+    cross_predict = FineTunedClassifier.cross_predict
 
     def watch_fit(self, X, y, groups=None):
         self.seen_ = {sample.patient for sample in X}
@@ -417,6 +421,12 @@ def test_no_model_is_asked_about_a_patient_it_was_trained_on(named_folder, tmp_p
         asked.append((self.seen_, {sample.patient for sample in X}))
         return predict(self, X)
 
+    def watch_cross_predict(self, X, y, sides):
+        for side in sides:
+            asked.append(tuple({sample.patient for sample in X[rows]} for rows in side))
+        return cross_predict(self, X, y, sides)
+
+    monkeypatch.setattr(FineTunedClassifier, "cross_predict", watch_cross_predict)
     monkeypatch.setattr(FineTunedClassifier, "fit", watch_fit)
     monkeypatch.setattr(FineTunedClassifier, "predict_proba", watch_predict)
     run_study(named_folder, tmp_path / "run", workers=1, strategies=(Strategy.FROZEN,))

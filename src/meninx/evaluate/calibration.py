@@ -96,10 +96,11 @@ def calibrate(predictions: Predictions, level: float = SET_LEVEL) -> Calibration
     level's complement of the patients reach, with the finite-sample correction. Where every
     class has enough patients, each class has its own threshold (Mondrian sets, Vovk 2012), so
     that a rare class is not covered less than others. Every patient has the same weight,
-    however many images and repeats (Dunn, Wasserman and Ramdas 2023). MAPIE is not used: its
-    cross-conformal classifier fits the estimators itself and takes no out-of-fold predictions,
-    and its sets are not conditional on the class (1.6 conditions on features); the sets of its
-    split-conformal classifier are compared with these in the tests, class by class too.
+    however many images and repeats (Dunn, Wasserman and Ramdas 2023). MAPIE 1.6 is not used:
+    its cross-conformal classifier takes no out-of-fold predictions, and its split-conformal one,
+    which can be given them class by class, counts each image and repeat as an independent case;
+    with five repeats its sets fall short of the level (``docs/statistics.md``). Where there is
+    one image a patient and one repeat, the tests compare its sets with these: they are the same.
     """
     temperature = _find_temperature(predictions, _measure_losses(predictions).sum(axis=1))
     calibrated = _divide_logits(predictions, temperature)

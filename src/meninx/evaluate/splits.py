@@ -88,7 +88,8 @@ def split_by_patient(
     LeakError
         A predefined fold has a patient on both sides.
     StudyError
-        Fewer than two folds are possible.
+        Fewer than two folds are possible, or a predefined fold holds all patients of a class,
+        of which nothing could be learned where it is tested.
     """
     if predefined is not None:
         divisions = [_use_predefined(predefined)]
@@ -115,6 +116,7 @@ def split_by_patient(
     for repeat, division in enumerate(divisions):
         for fold, (train, test) in enumerate(division):
             keep_patients_apart(patients, train, test)
+            _refuse_unlearnt_class(labels, train, test, fold)
             splits.append(Split(repeat, fold, train, test))
     return tuple(splits)
 
@@ -153,6 +155,18 @@ def leave_one_patient_out(labels: np.ndarray, patients: np.ndarray) -> tuple[Spl
 def _use_predefined(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for fold in np.unique(folds):
         yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+
+
+def _refuse_unlearnt_class(
+    labels: np.ndarray, train: np.ndarray, test: np.ndarray, fold: int
+) -> None:
+    """Refuse a split that tests a class of which no patient is left to train on."""
+    unlearnt = np.setdiff1d(labels[test], labels[train])
+    if len(unlearnt):
+        raise StudyError(
+            f"fold {fold} holds all patients of a class ({len(unlearnt)} such): when it is tested, "
+            "no model has seen that class; spread each class over at least two folds"
+        )
 
 
 def _count_patients_of_smallest_class(labels: np.ndarray, patients: np.ndarray) -> int:

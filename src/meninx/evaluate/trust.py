@@ -8,9 +8,14 @@ import numpy as np
 from meninx.evaluate.bootstrap import draw_weights
 from meninx.evaluate.calibration import SET_LEVEL, allows_class_thresholds, calibrate, cross_fit
 from meninx.evaluate.intervals import Estimate, estimate_share
+from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.predictions import Predictions
-from meninx.evaluate.reliability import Bin, divide_by_confidence, expect_error_if_perfect
-from meninx.evaluate.scores import evaluate
+from meninx.evaluate.reliability import (
+    Bin,
+    divide_by_confidence,
+    estimate_calibration_error,
+    expect_error_if_perfect,
+)
 
 
 @dataclass(frozen=True)
@@ -118,11 +123,11 @@ def judge_trust(predictions: Predictions, seed: int = 0) -> Trust:
 
 
 def _judge_reliability(predictions: Predictions, seed: int) -> Reliability:
-    scores = evaluate(predictions, seed).overall
+    draws = draw_weights(predictions.labels, predictions.patients, seed=seed)
     return Reliability(
-        error=scores["calibration_error"],
+        error=estimate_calibration_error(predictions, seed),
         error_if_perfect=expect_error_if_perfect(predictions, seed),
-        log_loss=scores["log_loss"],
+        log_loss=estimate_loss(predictions.losses.mean(axis=0), predictions, draws),
         bins=divide_by_confidence(predictions),
     )
 
