@@ -152,7 +152,8 @@ def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
             f"| {title} | {_show_range(own['seconds'], 1)} "
             f"| {_show_memory(own)} "
             f"| {100 * own['balanced_accuracy'].mean():.1f} | {own['log_loss'].mean():.3f} "
-            f"| {100 * own['out_of_fold_balanced_accuracy'].mean():.1f} |"
+            f"| {100 * own['out_of_fold_balanced_accuracy'].mean():.1f} "
+            f"| {', '.join(own['commit'].str[:8].unique())} |"
         )
 
 
