@@ -35,7 +35,7 @@ def explain(network: nn.Sequential, inputs: torch.Tensor, classes: list[int]) ->
     Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based
     localization", ICCV; computed by captum.
     """
-    # Not before it is needed: half a second, and 25 MB in every process of a study.
+    # Not before it is needed: it takes half a second.
     from captum.attr import LayerGradCam
 
     maps, rest = _run_to_stage(network, inputs)

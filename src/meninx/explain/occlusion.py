@@ -38,7 +38,7 @@ def occlude(network: nn.Sequential, inputs: torch.Tensor, classes: list[int]) ->
     Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", ECCV;
     computed by captum.
     """
-    # Not before it is needed: half a second, and 25 MB in every process of a study.
+    # Not before it is needed: it takes half a second.
     from captum.attr import Occlusion
 
     side = inputs.shape[-1]

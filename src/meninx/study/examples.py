@@ -8,7 +8,7 @@ models serve the sanity check of the heatmaps and, where lesions are marked, the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,21 +181,24 @@ def _explain_fold(
     return FoldExplanation(
         heatmaps=dict(zip(shown, heatmaps, strict=True)),
         forgettings=tuple(
-            _forget(member, cohort, rows, predicted)
+            forgetting
             for member in members
-            for rows in np.array_split(compared, math.ceil(len(compared) / BATCH))
+            for forgetting in _forget(member, cohort, compared, predicted)
         ),
         marked=_compare_with_lesions(members, cohort, test),
     )
 
 
 def _forget(
-    member: FineTunedClassifier, cohort: Cohort, rows: np.ndarray, predicted: np.ndarray
-) -> Forgetting:
-    """Make a network forget, and compare its heatmaps of some rows' predicted classes."""
-    pixels = [read_image(cohort.samples[row]) for row in rows]
-    inputs = member.backbone_.prepare(pixels)
-    return forget(explain, member.network_, inputs, predicted[rows].tolist())
+    member: FineTunedClassifier, cohort: Cohort, compared: Sequence[int], predicted: np.ndarray
+) -> Iterator[Forgetting]:
+    """Make a network forget; compare its heatmaps of rows' predicted classes, a few at a time."""
+    # Put together once: the classifier makes a new copy each time it is asked.
+    network = member.network_
+    for rows in np.array_split(compared, math.ceil(len(compared) / BATCH)):
+        pixels = [read_image(cohort.samples[row]) for row in rows]
+        inputs = member.backbone_.prepare(pixels)
+        yield forget(explain, network, inputs, predicted[rows].tolist())
 
 
 def _list_members(classifier: ClassifierMixin) -> list[FineTunedClassifier]:

@@ -123,9 +123,10 @@ class Piece:
 
     def accepts(self, task: Task) -> bool:
         """Whether another task can be solved together with these."""
-        cell = task.cell
-        is_solved = cell.strategy == Strategy.FROZEN and not cell.settings.get("extra_layers")
-        return is_solved and cell is self.tasks[0].cell
+        if task.cell is not self.tasks[0].cell:
+            return False
+        classifier = make_classifier(task.cell, task.seed)
+        return isinstance(classifier, FineTunedClassifier) and classifier.is_solved
 
     def run(self, labels: np.ndarray) -> list[TaskResult]:
         """Fit on the training sides and predict the test sides."""
