@@ -187,7 +187,7 @@ def test_a_cell_costs_its_fits_and_its_predictions(priced):
     assert cells["ensemble"].predicted_seconds == pytest.approx(members)
 
 
-def test_cells_of_one_network_are_timed_together_on_every_worker(monkeypatch):
+def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):
     timed = []
 
     def give_times(classifiers, image, images, classes, heads):
@@ -201,7 +201,10 @@ def test_cells_of_one_network_are_timed_together_on_every_worker(monkeypatch):
         lambda function, work, workers: [function(*one) for one in work],
     )
     plan = Plan.make(advise("partial", 1), (LITE0,))
-    costs = Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
+    Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
+    assert timed == [["frozen", "partial", "partial"], ["scratch"]]
+    timed.clear()
+    costs = Costs.measure(plan, images=np.arange(50), classes=3, workers=4)
     assert timed == [["frozen", "partial", "partial"]] * 2 + [["scratch"]] * 2
     assert costs.times[f"{LITE0}-frozen"].training == 1.5
     assert costs.times[f"{LITE0}-scratch"].training == 3.5

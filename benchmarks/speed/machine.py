@@ -1,13 +1,13 @@
 """What a figure was measured on."""
 
+import json
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
 
 PACKAGES = ("meninx", "torch", "torchvision", "timm", "fastai", "scikit-learn", "numpy")
 
@@ -21,9 +21,7 @@ def describe_machine() -> dict[str, object]:
         f"(family {about.get('cpu family')}, model {about.get('model')})",
         "cores": os.cpu_count(),
         "gibibytes": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "capabilities": sorted(
-            name for name, value in torch.cpu.get_capabilities().items() if value is True
-        ),
+        "capabilities": _list_capabilities(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: _find_version(name) for name in PACKAGES},
     }
@@ -38,6 +36,23 @@ def describe_moment() -> dict[str, object]:
         "commit": commit.stdout.strip() or "unknown",
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def _list_capabilities() -> list[str]:
+    """List what the processor can do.
+
+    PyTorch is asked in a process of its own: loaded here, its libraries would be half counted
+    for this process, and only half for those whose memory is measured.
+    """
+    question = (
+        "import json, torch; capabilities = torch.cpu.get_capabilities().items(); "
+        "print(json.dumps(sorted(name for name, value in capabilities if value is True)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", question], capture_output=True, text=True, check=True
+    )
+    names: list[str] = json.loads(answer.stdout)
+    return names
 
 
 def _find_version(name: str) -> str:

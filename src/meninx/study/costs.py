@@ -1,5 +1,6 @@
 """Costs: how long each cell of a plan will take on this machine, measured before it is run."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -61,16 +62,18 @@ class Costs:
         }
         groups = _group_by_prefix(classifiers)
         heads = plan.folds * max(cell.repeats for cell in plan.cells)
+        # As often as it takes to give every process something to do.
+        often = math.ceil(count / max(len(groups), 1))
         work = [
             ([classifiers[name] for name in group], images[0], len(images), classes, heads)
             for group in groups
-            for _ in range(count)
+            for _ in range(often)
         ]
         found = list(run_in_workers(time_fits, work, workers))
         times = {}
-        for start, group in zip(range(0, len(found), count), groups, strict=True):
+        for start, group in zip(range(0, len(found), often), groups, strict=True):
             for name, own in zip(
-                group, zip(*found[start : start + count], strict=True), strict=True
+                group, zip(*found[start : start + often], strict=True), strict=True
             ):
                 times[name] = _average(own)
         return cls(len(images), plan.folds, count, times, classifiers)
