@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from meninx import cli
+from meninx.cli.output import console, make_table
 from meninx.cohort import as_head
 from tests.conftest import write_cohort
 
@@ -218,6 +219,6 @@ def test_the_audits_table_names_a_few_files_and_counts_the_others(call, disc_fol
 
 def test_a_long_path_breaks_no_name_of_a_class(capsys):
     rows = [{"image": "/a/very/long" * 20, "meningioma": "0.123", "pituitary": "0.877"}]
-    cli.console.print(cli._make_table("Predictions", tuple(rows[0]), rows), width=60)
+    console.print(make_table("Predictions", tuple(rows[0]), rows), width=60)
     told = capsys.readouterr().out
     assert "meningioma" in told and "pituitary" in told

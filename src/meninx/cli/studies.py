@@ -1,0 +1,170 @@
+"""Commands on studies: run one, write its report again, compare two."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from meninx.cli.application import app
+from meninx.cli.arguments import (
+    AcrossAxis,
+    AllowOutside,
+    AsJson,
+    Backbones,
+    Choose,
+    Data,
+    Language,
+    PatientPattern,
+    Seed,
+    SimilarityBorder,
+    SizeBorder,
+    SkipBad,
+    Slices,
+    WholeImage,
+    open_cohort,
+    split_names,
+)
+from meninx.cli.output import console, make_table, print_json, say, show
+
+
+@app.command()
+def study(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder.", metavar="RUN")],
+    backbones: Backbones = None,
+    strategies: Annotated[
+        str | None,
+        typer.Option(help="Of frozen, partial, full, scratch; by default what the matrix advises."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2)] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="How often each candidate goes through the folds.")
+    ] = 5,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="For the whole study, such as 90s, 5m or 1h: what fits is run."),
+    ] = None,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="Score the choice by nested cross-validation too.")
+    ] = False,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Of the chosen cell, not of a frozen one.")
+    ] = False,
+    leave_one_patient_out: Annotated[
+        bool, typer.Option("--leave-one-patient-out", help="As many folds as patients, once.")
+    ] = False,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(help="Shares where it would be used, such as lm=0.1,leukemia=0.4,normal=0.5."),
+    ] = None,
+    aggregation: Annotated[
+        Literal["mean", "max", "top_k"],
+        typer.Option(help="How a patient's images make one answer."),
+    ] = "mean",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse a picture that is said to be of two patients."),
+    ] = False,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; changes the time, never the result.")
+    ] = None,
+    size_border: SizeBorder = 1000,
+    similarity_border: SimilarityBorder = 0.063,
+    patient_pattern: PatientPattern = None,
+    slices: Slices = 1,
+    choose: Choose = "even",
+    axis: AcrossAxis = "axial",
+    allow_outside: AllowOutside = False,
+    skip_bad: SkipBad = False,
+    whole_image: WholeImage = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, run nothing.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Throw away an earlier study in RUN.")
+    ] = False,
+    language: Annotated[Language, typer.Option(help="Of the report.")] = Language.EN,
+    as_json: AsJson = False,
+) -> None:
+    """Find the best model that DATA allows, and how good it really is."""
+    from meninx.evaluate import Aggregation
+    from meninx.matrix import Borders
+    from meninx.study import DEFAULT_BACKBONES, Study, read_duration, read_prevalence
+
+    cohort = open_cohort(
+        data, patient_pattern, slices, choose, axis, allow_outside, skip_bad, whole_image
+    )
+    if not cohort.patients_known:
+        say("Nothing says who the patients are: each image is taken for a patient of its own.")
+    question = Study(
+        cohort,
+        backbones=split_names(backbones) or DEFAULT_BACKBONES,
+        strategies=_read_strategies(strategies),
+        folds=folds,
+        repeats=repeats,
+        time_limit=read_duration(time_limit) if time_limit else None,
+        seed=seed,
+        borders=Borders(size_border, similarity_border),
+        leaves_one_patient_out=leave_one_patient_out,
+        is_nested=nested,
+        measures_learning_curve=learning_curve,
+        prevalence=read_prevalence(prevalence) if prevalence else None,
+        aggregation=Aggregation(aggregation),
+        is_strict=strict,
+    )
+    if dry_run:
+        plan = question.plan(workers).as_dict()
+        columns = ("cell", "role", "folds", "repeats", "predicted_seconds", "reason")
+        show(plan, [make_table("The plan", columns, plan["cells"])], as_json)
+        return
+    report_file = question.run(out, workers, fresh, language.value)
+    summary = json.loads((out / "summary.json").read_bytes())
+    if as_json:
+        print_json(summary)
+        return
+    headline = summary["headline"]
+    console.print(
+        f"Chosen: {summary['chosen']}\n"
+        f"Balanced accuracy of the whole procedure: {headline['balanced_accuracy']:.3f} "
+        f"(95 % interval {headline['low']:.3f} to {headline['high']:.3f}; "
+        f"{summary['images']} images, {summary['patients']} patients)",
+        highlight=False,
+    )
+    console.print(f"Report: {report_file}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.", metavar="RUN")],
+    language: Annotated[Language, typer.Option()] = Language.EN,
+) -> None:
+    """Write the report of a finished study again."""
+    from meninx.report import render
+
+    console.print(f"Report: {render(run, language.value)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    other: Annotated[Path, typer.Argument(metavar="RUN")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare the chosen cells of two studies of the same images."""
+    from meninx.study import compare_runs
+
+    result = compare_runs(run, other)
+    rows = [{"what": key, "value": value} for key, value in result.items()]
+    show(result, [make_table("Comparison", ("what", "value"), rows)], as_json)
+
+
+def _read_strategies(names: str | None) -> tuple[Any, ...]:
+    from meninx.finetune import Strategy
+
+    known = [strategy.value for strategy in Strategy]
+    for name in split_names(names):
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is no strategy; choose from {', '.join(known)}")
+    return tuple(Strategy(name) for name in split_names(names))
