@@ -63,7 +63,7 @@ class Costs:
         groups = _group_by_prefix(classifiers)
         heads = plan.folds * max(cell.repeats for cell in plan.cells)
         # As often as it takes to give every process something to do.
-        often = math.ceil(count / max(len(groups), 1))
+        often = math.ceil(count / len(groups))
         work = [
             ([classifiers[name] for name in group], images[0], len(images), classes, heads)
             for group in groups
