@@ -6,7 +6,7 @@ network from image to logits. The frozen prefix is computed once for each image 
 """
 
 from meninx.finetune.activations import ActivationStore
-from meninx.finetune.arithmetic import choose_precision
+from meninx.finetune.arithmetic import bring_into_fast_form, choose_precision
 from meninx.finetune.baselines import (
     compute_histograms,
     make_histogram_classifier,
@@ -26,6 +26,7 @@ __all__ = [
     "FineTunedClassifier",
     "FitTimes",
     "Strategy",
+    "bring_into_fast_form",
     "build_head",
     "choose_precision",
     "compute_histograms",

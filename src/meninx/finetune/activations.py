@@ -30,7 +30,14 @@ from safetensors.torch import save
 from meninx.backbones import Backbone
 from meninx.cohort import Image, Images, as_pixels, fingerprint_of
 from meninx.files import write_whole
-from meninx.finetune.arithmetic import EXACT, bring_into_fast_form, find_device, look, run_prefix
+from meninx.finetune.arithmetic import (
+    EXACT,
+    bring_into_fast_form,
+    find_device,
+    look,
+    run_prefix,
+    take_channels_once,
+)
 from meninx.finetune.views import View
 
 # Raise it when the numbers that a prefix gives could change.
@@ -125,9 +132,8 @@ class ActivationStore:
         """
         if cut == "stem":
             squares = torch.cat([backbone.to_square([as_pixels(image)]) for image in images])
-            is_grey = bool((squares == squares[:, :1]).all())
             # Half precision has 11 bits: more than a display shows, in half the memory.
-            return LiveImages(backbone, squares[:, : 1 if is_grey else 3].half(), views)
+            return LiveImages(backbone, take_channels_once(squares).half(), views)
         return StoredActivations(
             tuple(self._find(backbone, (cut,), image, views)[cut] for image in images)
         )

@@ -91,8 +91,15 @@ def choose_precision(
 
 def look(backbone: Backbone, image: Image, views: tuple[View, ...]) -> torch.Tensor:
     """Make the network's input ``(v, 3, s, s)`` of an image in all its views."""
-    square = backbone.to_square([as_pixels(image)])
-    return backbone.normalise(torch.cat([view.apply(square) for view in views]))
+    square = take_channels_once(backbone.to_square([as_pixels(image)]))
+    seen = torch.cat([view.apply(square) for view in views])
+    return backbone.normalise(seen.expand(-1, 3, -1, -1))
+
+
+def take_channels_once(squares: torch.Tensor) -> torch.Tensor:
+    """Take one channel ``(n, 1, s, s)`` of squares ``(n, 3, s, s)`` where all three are equal."""
+    is_grey = bool((squares == squares[:, :1]).all())
+    return squares[:, : 1 if is_grey else 3]
 
 
 # Of the three packaged backbones, each in its precision.

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 # Of glibc's mallopt: its names for the two limits, and a gibibyte, more than a step ever takes.
 MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
 LARGEST_KEPT = 1 << 30
+# Looking for garbage among all that was ever imported takes a third of a second.
+YOUNG = 1
 
 
 def keep_memory_between_steps() -> None:
@@ -43,7 +45,7 @@ def shared_memory() -> Iterator[None]:
     A collection of garbage writes into every object that it looks at, and what a forked process
     writes to it no longer shares; so what is there now is not looked at in the workers.
     """
-    gc.collect()
+    gc.collect(YOUNG)
     give_memory_back()
     gc.freeze()
     try:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.base import ClassifierMixin
 
-from meninx.cohort import Image
 from meninx.evaluate import Split
 from meninx.finetune import (
     ActivationStore,
     Ensemble,
     FineTunedClassifier,
     Strategy,
+    bring_into_fast_form,
     choose_precision,
     load_backbone,
     make_histogram_classifier,
@@ -27,6 +27,10 @@ from meninx.finetune import (
 )
 from meninx.study.plan import Cell
 from meninx.study.workers import run_in_workers
+
+# Whose activations a worker computes between two returns of its memory to the system, which hands
+# it out again page by page, cleared: for every single image that took a quarter of the time.
+IMAGES_AT_A_TIME = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,17 +222,21 @@ def fill_activations(
         if cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
             key = (cell.backbone, cell.settings["precision"], cell.settings["augmentation"])
             needed.setdefault(key, []).append(cell.cut or "head")
-    for name, _, _ in needed:
+    for name, precision, _ in needed:
         # Before the workers are forked: they then share its weights.
-        load_backbone(name)
+        bring_into_fast_form(load_backbone(name), precision)
     ActivationStore().trim()
-    work = [(*key, cuts, image) for key, cuts in needed.items() for image in images]
-    for done, _ in enumerate(run_in_workers(_fill_one, work, workers)):
+    work = [
+        (*key, cuts, images[start : start + IMAGES_AT_A_TIME])
+        for key, cuts in needed.items()
+        for start in range(0, len(images), IMAGES_AT_A_TIME)
+    ]
+    for done, _ in enumerate(run_in_workers(_fill_some, work, workers)):
         yield (done + 1) / len(work)
 
 
-def _fill_one(
-    name: str, precision: str, augmentation: float, cuts: Sequence[str], image: Image
+def _fill_some(
+    name: str, precision: str, augmentation: float, cuts: Sequence[str], images: np.ndarray
 ) -> None:
     views = make_views(FineTunedClassifier().views, augmentation)
-    ActivationStore(precision=precision).fill(load_backbone(name), cuts, [image], views)
+    ActivationStore(precision=precision).fill(load_backbone(name), cuts, list(images), views)

@@ -37,7 +37,7 @@ def run_in_workers(
     """
     count = min(workers or os.cpu_count() or 1, len(work))
     if count <= 1:
-        yield from (_call(function, arguments) for arguments in work)
+        yield from (_call_here(function, arguments) for arguments in work)
         return
     context = multiprocessing.get_context(_choose_start())
     with (
@@ -68,9 +68,13 @@ def _stay_on_one_thread() -> None:
     keep_memory_between_steps()
 
 
-def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+def _call_here(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
     with one_thread():
-        result = function(*arguments)
+        return _call(function, arguments)
+
+
+def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+    result = function(*arguments)
     give_memory_back()
     return result
 
