@@ -20,9 +20,10 @@ from meninx.finetune import (
     make_views,
     time_fits,
 )
-from meninx.finetune.depthwise import (
-    DepthwiseConvolution,
+from meninx.finetune.convolution import (
+    FastConvolution,
     freeze_depthwise,
+    fuse_activations,
     quicken_depthwise,
 )
 from meninx.finetune.folding import FoldedNetwork
@@ -107,11 +108,10 @@ def test_a_convolution_that_feeds_two_layers_is_left_alone():
     ("kernel", "stride", "padding"),
     [(3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 0), (3, 2, 0), (1, 1, 0), (2, 1, 1), (7, 1, 3)],
 )
-def test_a_fast_depthwise_convolution_has_the_true_gradients(kernel, stride, padding, monkeypatch):
-    monkeypatch.setattr("meninx.finetune.depthwise.find_fast_dtype", lambda: torch.float32)
+def test_a_fast_depthwise_convolution_has_the_true_gradients(kernel, stride, padding):
     convolution = nn.Conv2d(6, 6, kernel, stride, padding, groups=6)
     images = torch.randn(2, 6, 11, 10, requires_grad=True)
-    fast = DepthwiseConvolution(convolution)
+    fast = FastConvolution(convolution)
     weights = torch.randn_like(convolution(images))
     wanted = (images, convolution.weight, convolution.bias)
     expected = torch.autograd.grad((convolution(images) * weights).sum(), wanted)
@@ -121,17 +121,111 @@ def test_a_fast_depthwise_convolution_has_the_true_gradients(kernel, stride, pad
         assert torch.allclose(one, other, atol=1e-4)
 
 
-def test_fast_gradients_in_bfloat16_are_near_the_true_ones(monkeypatch):
-    monkeypatch.setattr("meninx.finetune.depthwise.find_fast_dtype", lambda: torch.bfloat16)
+def test_fast_gradients_in_bfloat16_are_near_the_true_ones():
     convolution = nn.Conv2d(16, 16, 5, padding=2, groups=16)
     images = torch.randn(2, 16, 14, 14)
     weights = torch.randn_like(convolution(images))
     wanted = (convolution.weight, convolution.bias)
     expected = torch.autograd.grad((convolution(images) * weights).sum(), wanted)
-    fast = DepthwiseConvolution(convolution)
-    found = torch.autograd.grad((fast(images) * weights).sum(), wanted)
+    fast = FastConvolution(convolution)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = fast(images)
+    assert outputs.dtype == torch.bfloat16
+    found = torch.autograd.grad((outputs * weights).sum(), wanted)
     for one, other in zip(found, expected, strict=True):
         assert (one - other).abs().max() < 0.02 * other.abs().max()
+
+
+# Convolutions that do what the ReLU behind them does
+
+
+class _Pieces(nn.Module):
+    """Dense, strided and depthwise convolutions, each with a ReLU behind it."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.dense, self.first = nn.Conv2d(3, 8, 3, 2, 1), activation()
+        self.apart, self.second = nn.Conv2d(8, 8, 5, padding=2, groups=8), activation()
+        self.point, self.third = nn.Conv2d(8, 6, 1, bias=False), activation()
+
+    def forward(self, x):
+        x = self.second(self.apart(self.first(self.dense(3 * x))))
+        return self.third(self.point(x))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6])
+def test_a_convolution_that_activates_has_the_true_outputs_and_gradients(activation):
+    network = _Pieces(activation)
+    images = torch.randn(2, 3, 12, 10, requires_grad=True)
+    fast = copy.deepcopy(network)
+    fuse_activations(fast.eval(), images.detach())
+    assert [type(layer) for layer in fast.children()] == [FastConvolution, nn.Identity] * 3
+    assert torch.allclose(fast(images), network(images), atol=1e-5)
+    weights = torch.randn_like(network(images))
+    for one in (network, fast):
+        (one(images) * weights).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert torch.allclose(fast.get_parameter(name).grad, parameter.grad, atol=1e-4), name
+    of_images = torch.autograd.grad((network(images) * weights).sum(), images)[0]
+    assert torch.allclose(images.grad, 2 * of_images, atol=1e-4)
+
+
+def test_activating_in_bfloat16_changes_no_bit():
+    network = nn.Sequential(nn.Conv2d(16, 32, 1), nn.ReLU6()).bfloat16()
+    images = (4 * torch.randn(2, 16, 9, 9)).bfloat16()
+    fused = copy.deepcopy(network)
+    fuse_activations(fused, images)
+    with torch.inference_mode():
+        assert torch.equal(fused(images), network(images))
+
+
+class _Elsewhere(nn.Module):
+    """A convolution whose output also goes past its ReLU: it must not be activated."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.activation = nn.Conv2d(3, 4, 3), nn.ReLU()
+
+    def forward(self, x):
+        seen = self.convolution(x)
+        return seen + self.activation(seen)
+
+
+class _Twice(nn.Module):
+    """A ReLU that works in two places: it must stay in both."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.activation = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()
+
+    def forward(self, x):
+        return self.activation(self.activation(self.convolution(x)) - 0.5)
+
+
+@pytest.mark.parametrize("kind", [_Elsewhere, _Twice])
+def test_a_relu_that_is_not_all_there_is_behind_a_convolution_stays(kind):
+    network, images = kind(), torch.randn(2, 3, 8, 8)
+    fuse_activations(network, images)
+    assert isinstance(network.convolution, nn.Conv2d)
+    assert isinstance(network.activation, nn.ReLU)
+
+
+def test_a_convolution_that_does_not_pad_with_zeros_is_left_alone():
+    network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), nn.ReLU())
+    fuse_activations(network, torch.randn(2, 3, 8, 8))
+    assert isinstance(network[0], nn.Conv2d)
+
+
+@pytest.mark.parametrize("name", [LITE0, "resnet18", "mobilenetv2_100", "torchvision/vgg11"])
+def test_a_prefix_in_its_fast_form_gives_what_the_network_does(name):
+    backbone = Backbone.untrained(name)
+    _shake_statistics(backbone.network)
+    fast = arithmetic.make_fast_form(backbone, "float32")
+    assert any(isinstance(layer, FastConvolution) for layer in fast.modules())
+    images = torch.rand(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = backbone.network(images)
+        assert (fast(images) - expected).abs().max() < 1e-3 * expected.abs().max()
 
 
 def test_depthwise_convolutions_are_all_that_is_frozen():

@@ -13,7 +13,7 @@ from meninx.finetune.baselines import (
     make_majority_classifier,
 )
 from meninx.finetune.classifier import FineTunedClassifier, load_backbone
-from meninx.finetune.depthwise import count_partly_trained
+from meninx.finetune.convolution import count_partly_trained
 from meninx.finetune.ensemble import Ensemble
 from meninx.finetune.heads import build_head
 from meninx.finetune.strategy import Strategy

@@ -41,7 +41,7 @@ from meninx.finetune.arithmetic import (
 from meninx.finetune.views import View
 
 # Raise it when the numbers that a prefix gives could change.
-FORMAT = "meninx-activations-2"
+FORMAT = "meninx-activations-3"
 
 USUAL_LIMIT_GIB = 20.0
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image, Images, as_pixels
+from meninx.finetune.convolution import fuse_activations
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_head
 from meninx.finetune.views import View
@@ -26,6 +27,9 @@ IMAGES_TO_CHECK = 6
 # float32 where that is what moves the probabilities.
 FAST_FROM = ("stem", "stage1", "stage2", "stage3")
 EXACT = "float32"
+
+# Of the square that shows which layer feeds which; any CNN has maps of some pixels left of it.
+SIDE_TO_TRY = 128
 
 # Views of an image that run through the network at a time: what the largest maps of so many
 # take still fits into the processor's caches, more or less.
@@ -119,8 +123,11 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
 
 def make_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     """Make a new copy of a backbone in the form that runs fastest; see above."""
-    example = torch.zeros(1, 3, backbone.input_size, backbone.input_size)
+    side = min(backbone.input_size, SIDE_TO_TRY)
+    example = torch.zeros(1, 3, side, side)
     network = FoldedNetwork.fold(backbone.network, example).network
+    if find_device().type == "cpu":
+        fuse_activations(network, example)
     assert isinstance(network, nn.Sequential)
     is_fast = False
     for name, child in network.named_children():

@@ -6,6 +6,7 @@ the passes over memory (Jacob et al. 2018, section 3.2).
 """
 
 import copy
+from collections import Counter
 from dataclasses import dataclass
 from typing import Self
 
@@ -46,12 +47,16 @@ class FoldedNetwork:
         folded = copy.deepcopy(network).eval()
         with torch.inference_mode():
             expected = folded(example)
-            pairs = _find_pairs(folded, example)
+        pairs = [
+            (convolution, norm)
+            for convolution, norm in find_followers(folded, example, (nn.BatchNorm2d,))
+            if _has_statistics(folded.get_submodule(norm))
+        ]
         for convolution, norm in pairs:
             _fold_pair(folded, convolution, norm)
         with torch.inference_mode():
-            difference = (folded(example) - expected).abs().max()
-        if difference > TOLERANCE * expected.abs().max():
+            given = folded(example)
+        if not are_near(given, expected):
             # A convolution whose output also goes elsewhere, say: nothing is folded then.
             return cls(copy.deepcopy(network).eval(), ())
         return cls(folded, tuple(pairs))
@@ -80,34 +85,71 @@ class FoldedNetwork:
         original.load_state_dict({**original.state_dict(), **weights, **norms})
 
 
-def _find_pairs(network: nn.Module, example: torch.Tensor) -> list[tuple[str, str]]:
-    """Run a network and list the BatchNorm layers whose input is a convolution's output."""
-    made: list[tuple[torch.Tensor, str]] = []
+def are_near(given: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether two outputs of networks that should be the same differ by no more than rounding."""
+    return bool((given - expected).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+def find_followers(
+    network: nn.Module,
+    example: torch.Tensor,
+    kinds: tuple[type[nn.Module], ...],
+) -> list[tuple[str, str]]:
+    """Run a network, and find the layers whose input is what a convolution gave.
+
+    Parameters
+    ----------
+    network
+        Any; it is left as it is.
+    example
+        An input ``(n, c, h, w)`` of it.
+    kinds
+        Of the layers that are looked for.
+
+    Returns
+    -------
+    list of (str, str)
+        The names of a convolution and the layer behind it, where each works only once.
+    """
+    # With how often each was changed in place: what is added to it comes between the two layers.
+    made: list[tuple[torch.Tensor, int, str]] = []
     pairs: list[tuple[str, str]] = []
+    calls: Counter[str] = Counter()
     hooks = []
 
-    def watch(name: str, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d):
-            hooks.append(
-                module.register_forward_hook(lambda _, __, output: made.append((output, name)))
-            )
-        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats and module.affine:
-            hooks.append(
-                module.register_forward_pre_hook(
-                    lambda _, inputs: pairs.extend(
-                        (source, name) for output, source in made if output is inputs[0]
-                    )
-                )
-            )
+    def note_made(name: str, output: torch.Tensor) -> None:
+        calls[name] += 1
+        made.append((output, output._version, name))
+
+    def note_fed(name: str, given: torch.Tensor) -> None:
+        calls[name] += 1
+        pairs.extend(
+            (source, name)
+            for output, version, source in made
+            if output is given and output._version == version
+        )
 
     for name, module in network.named_modules():
-        watch(name, module)
+        if isinstance(module, nn.Conv2d):
+            hooks.append(
+                module.register_forward_hook(lambda _, __, output, n=name: note_made(n, output))
+            )
+        elif isinstance(module, kinds):
+            hooks.append(
+                module.register_forward_pre_hook(lambda _, given, n=name: note_fed(n, given[0]))
+            )
     try:
-        network(example)
+        # Inference mode does not count changes.
+        with torch.inference_mode(False), torch.no_grad():
+            network(example)
     finally:
         for hook in hooks:
             hook.remove()
-    return pairs
+    return [pair for pair in pairs if all(calls[name] == 1 for name in pair)]
+
+
+def _has_statistics(norm: nn.Module) -> bool:
+    return isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats and norm.affine
 
 
 def _fold_pair(network: nn.Module, convolution_name: str, norm_name: str) -> None:

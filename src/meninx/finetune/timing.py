@@ -24,7 +24,7 @@ from meninx.finetune.heads import solve_linear_heads
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 
-STEPS = 3
+STEPS = 2
 # Enough for linear heads to show how long they take.
 MOST_IMAGES = 64
 # Of made-up features: as many directions as images differ in, more or less.

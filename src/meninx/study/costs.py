@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, time_fits
+from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone, time_fits
 from meninx.study.plan import Cell, LeftOut, Plan
 from meninx.study.tasks import make_classifier
 from meninx.study.workers import run_in_workers
@@ -129,13 +129,20 @@ class Costs:
 
 
 def _group_by_prefix(classifiers: Mapping[str, FineTunedClassifier]) -> list[list[str]]:
-    """Group classifiers by their frozen network, whose activations they share."""
+    """Group classifiers by their frozen network, whose activations they share.
+
+    Those that see the largest images come first: no process is left alone with them at the end.
+    """
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, one in classifiers.items():
         is_pretrained = one.strategy != Strategy.SCRATCH
         key = (one.backbone, is_pretrained, one.image_size, one.precision, one.augmentation)
         groups.setdefault(key, []).append(name)
-    return list(groups.values())
+    sides = {
+        name: one.image_size or load_backbone(one.backbone).input_size
+        for name, one in classifiers.items()
+    }
+    return sorted(groups.values(), key=lambda names: -sides[names[0]])
 
 
 def _average(times: Sequence[FitTimes]) -> FitTimes:

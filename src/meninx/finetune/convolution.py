@@ -1,0 +1,211 @@
+"""Convolutions in the form that runs and trains fastest on a processor.
+
+Two things take most of the time of a step, and hold few of its sums. In networks made for small
+devices the gradients of depthwise convolutions do: they have ways of their own
+(:mod:`meninx.finetune.gradients`). And a ReLU behind a convolution reads and writes again what was
+just written; the processor's library takes it along, and nothing has to be kept of what was there
+before it.
+"""
+
+from typing import Any, TypeAlias
+
+import torch
+from timm.layers import Conv2dSame, pad_same
+from torch import nn
+from torch.nn import functional
+
+from meninx.backbones import Backbone
+from meninx.finetune.folding import are_near, find_followers
+from meninx.finetune.gradients import differentiate_inputs, differentiate_weight
+
+Gradient: TypeAlias = torch.Tensor | None
+
+
+class FastConvolution(nn.Module):
+    """A convolution, and the ReLU behind it if there is one.
+
+    It computes in autocast's kind of number where that is on, else in its weight's.
+
+    Parameters
+    ----------
+    convolution
+        With zeros around its input, if anything; its weight and bias keep their names, and
+        whether they are trained.
+    largest
+        What the ReLU lets through at most: 6, or infinity. None where there is no ReLU.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, largest: float | None = None) -> None:
+        super().__init__()
+        assert not isinstance(convolution.padding, str)
+        self.weight = convolution.weight
+        self.bias = convolution.bias
+        self.stride = convolution.stride
+        self.padding = convolution.padding
+        self.dilation = convolution.dilation
+        self.groups = convolution.groups
+        self.pads_to_same = isinstance(convolution, Conv2dSame)
+        self.is_depthwise = _is_simple_depthwise(convolution)
+        self.largest = largest
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Convolve ``(n, c, h, w)``, and activate."""
+        if self.pads_to_same:
+            kernel = list(self.weight.shape[2:])
+            inputs = pad_same(inputs, kernel, list(self.stride), list(self.dilation))
+        is_cast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if is_cast else self.weight.dtype
+        outputs: torch.Tensor = _Convolve.apply(inputs.to(dtype), self.weight, self.bias, self)
+        return outputs
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any,  # noqa: ANN401
+        inputs: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        layer: FastConvolution,
+    ) -> torch.Tensor:
+        weight = weight.to(inputs.dtype)
+        bias = None if bias is None else bias.to(inputs.dtype)
+        shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
+        if layer.largest is None:
+            padding, stride, dilation, groups = shape
+            outputs = functional.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
+        else:
+            behind = (
+                ("relu", []) if layer.largest == torch.inf else ("hardtanh", [0, layer.largest])
+            )
+            outputs = torch.ops.mkldnn._convolution_pointwise(
+                inputs, weight, bias, *shape, *behind, ""
+            )
+        is_needed = context.needs_input_grad[1] or not layer.is_depthwise
+        context.save_for_backward(
+            weight, inputs if is_needed else None, None if layer.largest is None else outputs
+        )
+        context.layer, context.size = layer, inputs.shape
+        return outputs
+
+    @staticmethod
+    def backward(
+        context: Any,  # noqa: ANN401
+        gradient: torch.Tensor,
+    ) -> tuple[Gradient, Gradient, Gradient, None]:
+        layer: FastConvolution = context.layer
+        weight, inputs, outputs = context.saved_tensors
+        wanted = context.needs_input_grad[:3]
+        if outputs is not None:
+            gradient = _pass_activation(gradient, outputs, layer.largest)
+        if layer.is_depthwise:
+            found = _differentiate_depthwise(gradient, weight, inputs, context.size, layer, wanted)
+        else:
+            sizes = None if layer.bias is None else [len(weight)]
+            shape = (layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups)
+            found = torch.ops.aten.convolution_backward(
+                gradient, inputs, weight, sizes, *shape, wanted
+            )
+        return (*found, None)
+
+
+def _pass_activation(
+    gradient: torch.Tensor, outputs: torch.Tensor, largest: float | None
+) -> torch.Tensor:
+    """Pass a gradient through a ReLU, of which the outputs tell as much as its inputs."""
+    if largest == torch.inf:
+        return torch.ops.aten.threshold_backward(gradient, outputs, 0)
+    return torch.ops.aten.hardtanh_backward(gradient, outputs, 0, largest)
+
+
+def _differentiate_depthwise(
+    gradient: torch.Tensor,
+    weight: torch.Tensor,
+    inputs: torch.Tensor | None,
+    size: torch.Size,
+    layer: FastConvolution,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Gradient, Gradient, Gradient]:
+    """Give the gradients of the inputs, the weight and the bias, each if it is wanted."""
+    stride, padding = layer.stride, layer.padding
+    of_inputs = of_weight = of_bias = None
+    if wanted[0]:
+        of_inputs = differentiate_inputs(gradient, weight, size, stride, padding)
+    if wanted[1]:
+        assert inputs is not None
+        of_weight = differentiate_weight(gradient, weight, inputs, stride, padding)
+    if wanted[2]:
+        of_bias = gradient.sum((0, 2, 3), dtype=torch.float32)
+    return of_inputs, of_weight, of_bias
+
+
+def quicken_depthwise(network: nn.Module) -> None:
+    """Replace a network's depthwise convolutions by fast ones, in place.
+
+    Those with a dilation, or that do not pad with zeros, are left as they are.
+    """
+    for name, child in network.named_children():
+        if isinstance(child, nn.Conv2d) and _is_simple_depthwise(child):
+            setattr(network, name, FastConvolution(child))
+        else:
+            quicken_depthwise(child)
+
+
+def fuse_activations(network: nn.Module, example: torch.Tensor) -> None:
+    """Let a network's convolutions do what the ReLUs behind them do, in place.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode. It is left as it is where its layers are not joined as they seem to
+        be, or this machine's torch cannot do both together.
+    example
+        An input ``(n, c, h, w)`` of it: which layer feeds which is found by running it.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return
+    with torch.inference_mode():
+        expected = network(example)
+    replaced: dict[str, nn.Module] = {}
+    for name, behind in find_followers(network, example, (nn.ReLU, nn.ReLU6)):
+        convolution, activation = network.get_submodule(name), network.get_submodule(behind)
+        assert isinstance(convolution, nn.Conv2d)
+        if _pads_with_zeros(convolution):
+            replaced |= {name: convolution, behind: activation}
+            largest = 6.0 if isinstance(activation, nn.ReLU6) else torch.inf
+            network.set_submodule(name, FastConvolution(convolution, largest))
+            network.set_submodule(behind, nn.Identity())
+    with torch.inference_mode():
+        given = network(example)
+    if not are_near(given, expected):
+        # What a convolution gives also goes elsewhere, where it is not activated.
+        for name, module in replaced.items():
+            network.set_submodule(name, module)
+
+
+def freeze_depthwise(network: nn.Module) -> None:
+    """Keep a network's fast depthwise convolutions as they are when it is trained, in place."""
+    for module in network.modules():
+        if isinstance(module, FastConvolution) and module.is_depthwise:
+            module.requires_grad_(False)
+
+
+def count_partly_trained(backbone: Backbone, cut: str) -> int:
+    """Count the numbers that training a suffix by ``partial`` adjusts, the head apart."""
+    suffix = backbone.suffix(cut)
+    quicken_depthwise(suffix)
+    freeze_depthwise(suffix)
+    return sum(one.numel() for one in suffix.parameters() if one.requires_grad)
+
+
+def _is_simple_depthwise(convolution: nn.Conv2d) -> bool:
+    return (
+        1 < convolution.groups == convolution.in_channels == convolution.out_channels
+        and convolution.dilation == (1, 1)
+        and _pads_with_zeros(convolution)
+    )
+
+
+def _pads_with_zeros(convolution: nn.Conv2d) -> bool:
+    """Whether so many zeros are put around the input as it says in numbers."""
+    return convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
