@@ -205,7 +205,8 @@ def judge(cohort: Cohort, draw: Draw, outcomes: list[dict[str, Any]]) -> Judged:
     train, _ = draw_rows(cohort, draw)
     images, labels = cohort.images[train], cohort.labels[train]
     patients = cohort.groups[train]
-    seen = {name: observe(Backbone.load(name), images) for name in LITE}
+    observations = observe([Backbone.load(name) for name in LITE], images)
+    seen = dict(zip(LITE, observations, strict=True))
     similarity = measure_similarity(seen[LITE[0]].moments, patients)
     parameters = dict.fromkeys([*similarity.by_stage(), "head"], 0)
     advice = advise(draw.size / 3, similarity.kl, similarity.by_stage(), parameters, Borders())

@@ -109,7 +109,7 @@ def main() -> None:
     rows = []
     for name, (source, read) in REFERENCES.items():
         images = read(data)
-        seen = observe(ruler, images)
+        (seen,) = observe([ruler], images)
         similarity = measure_similarity(seen.moments, np.arange(len(images)).astype(str))
         rows.append((f"{similarity.kl:.4f}", name, len(images), source))
         print(*rows[-1])

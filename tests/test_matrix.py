@@ -33,7 +33,7 @@ def ruler():
 
 
 def measure(ruler, images):
-    moments = observe(ruler, images).moments
+    moments = observe([ruler], images)[0].moments
     return measure_similarity(moments, np.arange(len(images)).astype(str))
 
 
@@ -243,9 +243,9 @@ def test_the_matrix_of_a_small_cohort_keeps_its_contract(disc_cohort):
 def test_features_that_are_not_numbers_are_named(disc_cohort, monkeypatch):
     from meninx.matrix import matrix
 
-    def observe_badly(backbone, images):
-        seen = observe(backbone, images)
-        seen.features[3] = np.nan
+    def observe_badly(backbones, images):
+        seen = observe(backbones, images)
+        seen[0].features[3] = np.nan
         return seen
 
     monkeypatch.setattr(matrix, "observe", observe_badly)

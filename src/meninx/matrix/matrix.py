@@ -132,7 +132,8 @@ class SizeSimilarityMatrix:
             The features of an image are not numbers.
         """
         loaded = {name: Backbone.load(name) for name in dict.fromkeys([RULER, *backbones])}
-        observations = {name: observe(backbone, cohort.images) for name, backbone in loaded.items()}
+        seen = observe(list(loaded.values()), cohort.images)
+        observations = dict(zip(loaded, seen, strict=True))
         similarity = measure_similarity(observations[RULER].moments, cohort.groups, seed)
         per_class = len(cohort.images) / len(cohort.classes)
         parameters = _count_trained_parameters(loaded[RULER])

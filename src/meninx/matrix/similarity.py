@@ -142,56 +142,78 @@ class Observation:
     milliseconds: float
 
 
-def observe(backbone: Backbone, images: Images) -> Observation:
-    """Run images through a pretrained backbone once and note what its layers see.
+def observe(backbones: Sequence[Backbone], images: Images) -> list[Observation]:
+    """Run images through pretrained backbones once and note what their layers see.
 
     Parameters
     ----------
-    backbone
+    backbones
         Frozen.
     images
-        n of them.
+        n of them; each is read once.
+
+    Returns
+    -------
+    list of Observation
+        One a backbone.
 
     Raises
     ------
     ImageError
-        One of them cannot be read.
+        One of the images cannot be read.
     """
-    layers = {
-        name: module
-        for name, module in backbone.network.named_modules()
-        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
-    }
-    seen: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
-
-    def note(name: str, inputs: torch.Tensor) -> None:
-        pixels = inputs.float().flatten(2)
-        seen[name].append(torch.stack([pixels.mean(2), pixels.square().mean(2)], dim=1))
-
-    hooks = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
-        for name, module in layers.items()
-    ]
-    try:
-        features, milliseconds = _run(backbone, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    moments = tuple(_collect(name, layers[name], parts) for name, parts in seen.items())
-    return Observation(moments, features, milliseconds)
+    observers = [_Observer(backbone) for backbone in backbones]
+    for start in range(0, len(images), BATCH):
+        pixels = [as_pixels(image) for image in images[start : start + BATCH]]
+        for observer in observers:
+            observer.look(pixels)
+    return [observer.conclude() for observer in observers]
 
 
-def _run(backbone: Backbone, images: Images) -> tuple[np.ndarray, float]:
-    """Compute the pooled features ``(n, d)`` and the milliseconds that an image took."""
-    parts, seconds = [], 0.0
-    with torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            pixels = [as_pixels(image) for image in images[start : start + BATCH]]
-            started = time.perf_counter()
-            batch = backbone.prepare(pixels).contiguous(memory_format=torch.channels_last)
-            parts.append(backbone.network(batch))
-            seconds += time.perf_counter() - started
-    return torch.cat(parts).double().numpy(), 1000 * seconds / len(images)
+class _Observer:
+    """Notes what a backbone makes of the images that it is shown."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.layers = {
+            name: module
+            for name, module in backbone.network.named_modules()
+            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
+        }
+        self.seen: dict[str, list[torch.Tensor]] = {name: [] for name in self.layers}
+        self.features: list[torch.Tensor] = []
+        self.seconds = 0.0
+
+    def look(self, pixels: Sequence[np.ndarray]) -> None:
+        """Run some images through the network."""
+        hooks = [
+            module.register_forward_pre_hook(lambda _, inputs, n=name: self._note(n, inputs[0]))
+            for name, module in self.layers.items()
+        ]
+        started = time.perf_counter()
+        try:
+            with torch.inference_mode():
+                batch = self.backbone.prepare(pixels).contiguous(memory_format=torch.channels_last)
+                self.features.append(self.backbone.network(batch))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.seconds += time.perf_counter() - started
+
+    def _note(self, name: str, inputs: torch.Tensor) -> None:
+        values = inputs.float().flatten(2)
+        self.seen[name].append(torch.stack([values.mean(2), values.square().mean(2)], dim=1))
+
+    def conclude(self) -> Observation:
+        """Put together what was seen of all images."""
+        features = torch.cat(self.features).double().numpy()
+        return Observation(
+            moments=tuple(
+                _collect(name, self.layers[name], parts) for name, parts in self.seen.items()
+            ),
+            features=features,
+            milliseconds=1000 * self.seconds / len(features),
+        )
 
 
 def _collect(name: str, layer: nn.BatchNorm2d, parts: list[torch.Tensor]) -> LayerMoments:

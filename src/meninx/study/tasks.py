@@ -233,6 +233,8 @@ def fill_activations(
     ]
     for done, _ in enumerate(run_in_workers(_fill_some, work, workers)):
         yield (done + 1) / len(work)
+    # Not needed while suffixes are trained, which takes the most memory.
+    bring_into_fast_form.cache_clear()
 
 
 def _fill_some(
