@@ -4,6 +4,7 @@ Its own clock is the whole command, with the start of Python and all that it wri
 """
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import numpy as np
 import pandas as pd
 from benchmarks.speed.competitor import Competitor, CrossValidation, Stopwatch
 from benchmarks.speed.draws import COUNTS, Draw
-from benchmarks.speed.processes import run_watched
 
 # A trial only has to show that everything runs.
 TRIAL = ["--backbones", "tf_efficientnet_lite0", "--strategies", "frozen", "--repeats", "1"]
@@ -24,13 +24,10 @@ def cross_validate(draw: Draw, work: Path) -> CrossValidation:
     command = [sys.executable, "-m", "meninx", "study", str(draw.train.paths[0].parents[1])]
     command += ["-o", str(run), "--seed", str(draw.number)]
     with watch.time("command"):
-        # Watched here: this process only waits for it, and its own memory is no part of a study.
-        watched = run_watched([*command, *(TRIAL if draw.is_trial else [])], {})
+        subprocess.run([*command, *(TRIAL if draw.is_trial else [])], check=True)
     summary = json.loads((run / "summary.json").read_text())
     table = pd.read_parquet(run / "cells" / summary["chosen"] / "oof.parquet")
     facts = {
-        "peak_bytes": watched.peak_bytes,
-        "peak_file_bytes": watched.file_bytes,
         "chosen": summary["chosen"],
         "headline": summary["headline"],
         "naive": summary["naive"],
