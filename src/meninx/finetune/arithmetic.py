@@ -81,16 +81,40 @@ def choose_precision(
     _, targets = np.unique(np.asarray(labels), return_inverse=True)
     rows = _take_evenly(targets)
     inputs = [look(backbone, images[row], views) for row in rows]
-    exact = _compute_features(backbone, inputs, EXACT)
-    head = solve_linear_head(exact.numpy(), targets[rows], 1.0)
-    for stage in FAST_FROM:
-        precision = f"bfloat16-from-{stage}"
-        features = _compute_features(backbone, inputs, precision)
-        with torch.inference_mode():
-            expected, given = (head(one).mean(dim=1).softmax(dim=1) for one in (exact, features))
-        if (expected - given).abs().max() < LARGEST_MOVE:
-            return precision
+    exact = make_fast_form(backbone, EXACT)
+    expected = _compute_features(exact, "stem", inputs)
+    head = solve_linear_head(expected.numpy(), targets[rows], 1.0)
+    stages = [stage for stage in FAST_FROM if stage in backbone.cuts]
+    fast = make_fast_form(backbone, f"bfloat16-from-{stages[0]}")
+    for stage, following in zip(stages, [*stages[1:], "head"], strict=True):
+        given = _compute_features(fast, stage, inputs)
+        if _measure_move(head, expected, given) < LARGEST_MOVE:
+            return f"bfloat16-from-{stage}"
+        # The next trial goes on from what the exact network makes of the images before it.
+        inputs = [_run_between(exact, stage, following, one) for one in inputs]
     return EXACT
+
+
+def _compute_features(
+    network: nn.Sequential, start: str, inputs: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Compute the features ``(n, v, d)`` of n images in v views, from a stage on."""
+    return torch.stack([_run_between(network, start, "head", one).float() for one in inputs])
+
+
+def _run_between(
+    network: nn.Sequential, start: str, cut: str, activations: torch.Tensor
+) -> torch.Tensor:
+    """Run a backbone in its fast form from one cut to another."""
+    ((_, found),) = run_prefix(network, start, [cut], activations)
+    return found
+
+
+def _measure_move(head: nn.Module, expected: torch.Tensor, given: torch.Tensor) -> float:
+    """Measure how far other features ``(n, v, d)`` move a head's probabilities at most."""
+    with torch.inference_mode():
+        first, second = (head(one).mean(dim=1).softmax(dim=1) for one in (expected, given))
+        return float((first - second).abs().max())
 
 
 def look(backbone: Backbone, image: Image, views: tuple[View, ...]) -> torch.Tensor:
@@ -188,17 +212,3 @@ def _take_evenly(targets: np.ndarray) -> np.ndarray:
     classes = np.unique(targets)
     each = max(IMAGES_TO_CHECK // len(classes), 2)
     return np.concatenate([np.flatnonzero(targets == one)[:each] for one in classes])
-
-
-def _compute_features(
-    backbone: Backbone, inputs: Sequence[torch.Tensor], precision: str
-) -> torch.Tensor:
-    """Compute the features ``(n, v, d)`` of n images in v views."""
-    # Not kept: most of the forms that are tried are not used again.
-    network = make_fast_form(backbone, precision)
-    found = [
-        features.float()
-        for one in inputs
-        for _, features in run_prefix(network, "stem", ["head"], one)
-    ]
-    return torch.stack(found)
