@@ -1,10 +1,9 @@
 """Convolutions in the form that runs and trains fastest on a processor.
 
-Two things take most of the time of a step, and hold few of its sums. In networks made for small
-devices the gradients of depthwise convolutions do: they have ways of their own
-(:mod:`meninx.finetune.gradients`). And a ReLU behind a convolution reads and writes again what was
-just written; the processor's library takes it along, and nothing has to be kept of what was there
-before it.
+Two things cost more time than their share of the arithmetic. One is the gradients of depthwise
+convolutions, which have ways of their own (:mod:`meninx.finetune.gradients`). The other is a ReLU
+behind a convolution, which reads and writes again what was just written; the processor's library
+takes it along, and nothing has to be kept of what was there before it.
 """
 
 from typing import Any, TypeAlias
@@ -75,12 +74,9 @@ class _Convolve(torch.autograd.Function):
             padding, stride, dilation, groups = shape
             outputs = functional.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
         else:
-            behind = (
-                ("relu", []) if layer.largest == torch.inf else ("hardtanh", [0, layer.largest])
-            )
-            outputs = torch.ops.mkldnn._convolution_pointwise(
-                inputs, weight, bias, *shape, *behind, ""
-            )
+            # A ReLU is a hardtanh that lets everything above 0 through.
+            behind = ("hardtanh", [0, layer.largest], "")
+            outputs = torch.ops.mkldnn._convolution_pointwise(inputs, weight, bias, *shape, *behind)
         is_needed = context.needs_input_grad[1] or not layer.is_depthwise
         context.save_for_backward(
             weight, inputs if is_needed else None, None if layer.largest is None else outputs
@@ -97,7 +93,8 @@ class _Convolve(torch.autograd.Function):
         weight, inputs, outputs = context.saved_tensors
         wanted = context.needs_input_grad[:3]
         if outputs is not None:
-            gradient = _pass_activation(gradient, outputs, layer.largest)
+            # What a ReLU gave tells as much as what it was given.
+            gradient = torch.ops.aten.hardtanh_backward(gradient, outputs, 0, layer.largest)
         if layer.is_depthwise:
             found = _differentiate_depthwise(gradient, weight, inputs, context.size, layer, wanted)
         else:
@@ -107,15 +104,6 @@ class _Convolve(torch.autograd.Function):
                 gradient, inputs, weight, sizes, *shape, wanted
             )
         return (*found, None)
-
-
-def _pass_activation(
-    gradient: torch.Tensor, outputs: torch.Tensor, largest: float | None
-) -> torch.Tensor:
-    """Pass a gradient through a ReLU, of which the outputs tell as much as its inputs."""
-    if largest == torch.inf:
-        return torch.ops.aten.threshold_backward(gradient, outputs, 0)
-    return torch.ops.aten.hardtanh_backward(gradient, outputs, 0, largest)
 
 
 def _differentiate_depthwise(

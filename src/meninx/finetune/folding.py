@@ -91,9 +91,7 @@ def are_near(given: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 def find_followers(
-    network: nn.Module,
-    example: torch.Tensor,
-    kinds: tuple[type[nn.Module], ...],
+    network: nn.Module, example: torch.Tensor, kinds: tuple[type[nn.Module], ...]
 ) -> list[tuple[str, str]]:
     """Run a network, and find the layers whose input is what a convolution gave.
 
