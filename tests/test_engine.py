@@ -204,6 +204,17 @@ def test_a_convolution_that_does_not_pad_with_zeros_is_left_alone():
     assert isinstance(network[0], nn.Conv2d)
 
 
+def test_a_network_that_gives_what_is_no_number_keeps_its_relu():
+    """A fused ReLU would make 0 of it, and nobody would see."""
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
+    with torch.no_grad():
+        network[0].weight[0, 0] = torch.nan
+    images = torch.randn(2, 3, 8, 8)
+    fuse_activations(network, images)
+    assert isinstance(network[1], nn.ReLU)
+    assert network(images).isnan().any()
+
+
 @pytest.mark.parametrize("name", [LITE0, "resnet18", "mobilenetv2_100", "torchvision/vgg11"])
 def test_a_prefix_in_its_fast_form_gives_what_the_network_does(name):
     backbone = Backbone.untrained(name)

@@ -39,7 +39,7 @@ from meninx.evaluate import (
     subsample_patients,
 )
 from meninx.evaluate.bootstrap import draw_weights
-from meninx.evaluate.intervals import estimate_share
+from meninx.evaluate.intervals import estimate_area, estimate_share
 from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.reliability import (
     divide_by_confidence,
@@ -302,6 +302,7 @@ def test_chance_permutes_patients_and_not_images():
 # Intervals
 
 
+@pytest.mark.parametrize("estimate_score", [estimate_share, estimate_area])
 @settings(max_examples=60, deadline=None)
 @given(
     value=st.floats(0, 1),
@@ -310,10 +311,10 @@ def test_chance_permutes_patients_and_not_images():
     seed=st.integers(0, 100),
 )
 def test_an_interval_of_a_share_holds_its_value_and_stays_between_0_and_1(
-    value, spread, patients, seed
+    estimate_score, value, spread, patients, seed
 ):
     draws = value + spread * np.random.default_rng(seed).normal(size=50)
-    estimate = estimate_share(value, draws, patients)
+    estimate = estimate_score(value, draws, patients)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
     assert estimate.high - estimate.low > 0
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from meninx.backbones import Backbone
-from meninx.errors import CohortError, StudyError
+from meninx.errors import CohortError, StudyError, TrainingError
 from meninx.finetune import (
     ActivationStore,
     FineTunedClassifier,
@@ -330,6 +330,16 @@ def test_classes_weigh_the_same_however_many_images_they_have(discs):
 def test_a_strategy_and_a_cut_that_do_not_go_together_are_refused(settings, message, discs):
     with pytest.raises(StudyError, match=message):
         FineTunedClassifier(**SMALL, **settings).fit(*discs)
+
+
+@pytest.mark.parametrize("cut", ["stage7", "head"])
+def test_training_that_leaves_the_numbers_is_refused(cut, discs):
+    images, labels = discs
+    classifier = FineTunedClassifier(
+        LITE0, "partial", cut, views=1, epochs=2, image_size=64, learning_rate=1e30
+    )
+    with pytest.raises(TrainingError, match="learning rate of 1e\\+30"):
+        classifier.fit(images, labels)
 
 
 def test_one_class_is_refused(discs):

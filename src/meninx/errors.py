@@ -37,5 +37,9 @@ class StudyError(MeninxError):
     """A study cannot be planned, resumed or read."""
 
 
+class TrainingError(MeninxError):
+    """Gradient descent left the numbers that can be computed with."""
+
+
 class BundleError(MeninxError):
     """A bundle is incomplete, altered, or made by something else."""

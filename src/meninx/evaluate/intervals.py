@@ -18,10 +18,13 @@ from scipy.stats import norm, t
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
-# What an effective number of patients is drawn towards the real one by, in observations; the
-# area under a ROC curve, a mean over pairs, varies less near 1 than a proportion does.
+# What an effective number of patients is drawn towards the real one by, in observations.
 PULL = 0.25
-PULL_OF_AREAS = 0.02
+# The area under a ROC curve, a mean over pairs, varies less near 1 than a proportion does. A few
+# wrong pairs say badly how far below the true area may be, and well how far above: drawn as much
+# for both limits, too many intervals hold the truth, drawn as little, too few.
+PULL_DOWN_OF_AREAS = 0.02
+PULL_UP_OF_AREAS = 0.001
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,13 @@ def count_as_independent(
 
 
 def estimate_share(
-    value: float, draws: np.ndarray, patients: float, classes: int = 1, pull: float = PULL
+    value: float, draws: np.ndarray, patients: float, classes: int = 1
 ) -> Estimate:
     """Give the interval of a score in [0, 1].
 
     Parameters
     ----------
-    value, draws, patients, pull
+    value, draws, patients
         As of :func:`count_as_independent`.
     classes
         How many proportions it is the mean of.
@@ -112,8 +115,34 @@ def estimate_share(
     """
     if np.isnan(value):
         return UNKNOWN
-    size = count_as_independent(value, draws, patients, pull)
+    size = count_as_independent(value, draws, patients)
     low, high = _bound(value, size, _find_quantile(patients, classes))
+    return Estimate(float(value), low, high)
+
+
+def estimate_area(value: float, draws: np.ndarray, patients: float, classes: int = 1) -> Estimate:
+    """Give the interval of an area under a ROC curve, or of the mean of several.
+
+    Parameters
+    ----------
+    value, draws, patients, classes
+        As of :func:`estimate_share`.
+
+    Notes
+    -----
+    As :func:`estimate_share`, but each limit has an effective number of patients of its own,
+    drawn towards the real one by less: in simulated studies, with areas from 0.5 to 0.9995,
+    one image a patient or four, such intervals held the truth in 92 to 98 %
+    (``docs/statistics.md``).
+    """
+    if np.isnan(value):
+        return UNKNOWN
+    quantile = _find_quantile(patients, classes)
+    down, up = (
+        count_as_independent(value, draws, patients, pull)
+        for pull in (PULL_DOWN_OF_AREAS, PULL_UP_OF_AREAS)
+    )
+    low, high = _bound(value, down, quantile)[0], _bound(value, up, quantile)[1]
     return Estimate(float(value), low, high)
 
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from meninx.evaluate.bootstrap import draw_weights
 from meninx.evaluate.intervals import (
-    PULL,
-    PULL_OF_AREAS,
     Estimate,
     count_effectively,
     count_patients,
+    estimate_area,
     estimate_share,
 )
 from meninx.evaluate.losses import estimate_loss
@@ -103,8 +102,8 @@ def _estimate_class(
 
 
 def _estimate(name: str, values: np.ndarray, patients: float, classes: int) -> Estimate:
-    pull = PULL_OF_AREAS if name == "auc" else PULL
-    return estimate_share(values[0], values[1:], patients, classes, pull)
+    estimate = estimate_area if name == "auc" else estimate_share
+    return estimate(values[0], values[1:], patients, classes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from meninx.errors import TrainingError
 from meninx.finetune.activations import Activations
 from meninx.finetune.arithmetic import find_fast_dtype
 
@@ -88,6 +89,11 @@ def train(
         How to train.
     seed
         Of the dropout. The global random state is left as it was.
+
+    Raises
+    ------
+    TrainingError
+        A weight is no finite number any more.
     """
     targets = torch.as_tensor(labels, dtype=torch.long)
     counts = torch.bincount(targets).float()
@@ -124,6 +130,14 @@ def train(
             optimiser.step()
             schedule.step()
     network.eval()
+    # Whatever was not finite on the way is in the weights: a gradient is clipped by its length,
+    # so that one NaN makes all of it NaN. Looked for here, since a fast ReLU makes 0 of NaN.
+    if not all(parameter.isfinite().all() for parameter in parameters):
+        raise TrainingError(
+            f"training at a learning rate of {recipe.learning_rate:g} ended in weights that are "
+            "no finite numbers; lower the learning rate, or see whether the images are all read "
+            "as they should be"
+        )
 
 
 def _sees_images_apart(network: nn.Module) -> bool:
