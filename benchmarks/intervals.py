@@ -214,7 +214,7 @@ def measure_trust() -> str:
             alarms = 0.02 * sensitivity, 0.98 * (1 - by_class["specificity"][0])
             worth = alarms[0] / sum(alarms)
             values: dict[str, list[float]] = defaultdict(list)
-            for study in range(STUDIES):
+            for study in range(STUDIES // 2):
                 cell = simulate_cell(random, skill, scale=scale, **settings)
                 trust = judge_trust(cell, study)
                 sets = trust.sets

@@ -95,9 +95,7 @@ def count_as_independent(
     return patients / design_effect
 
 
-def estimate_share(
-    value: float, draws: np.ndarray, patients: float, classes: int = 1
-) -> Estimate:
+def estimate_share(value: float, draws: np.ndarray, patients: float, classes: int = 1) -> Estimate:
     """Give the interval of a score in [0, 1].
 
     Parameters
