@@ -130,8 +130,8 @@ def train(
             optimiser.step()
             schedule.step()
     network.eval()
-    # Whatever was not finite on the way is in the weights: a gradient is clipped by its length,
-    # so that one NaN makes all of it NaN. Looked for here, since a fast ReLU makes 0 of NaN.
+    # A gradient that was not finite stays in the weights. Nobody else would notice while it goes
+    # on: a fast ReLU makes 0 of NaN, and the loss is a number again.
     if not all(parameter.isfinite().all() for parameter in parameters):
         raise TrainingError(
             f"training at a learning rate of {recipe.learning_rate:g} ended in weights that are "
