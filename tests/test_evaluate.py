@@ -44,6 +44,7 @@ from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.reliability import (
     divide_by_confidence,
     estimate_calibration_error,
+    measure_calibration_error,
     expect_error_if_perfect,
 )
 from meninx.evaluate.scores import measure
@@ -727,6 +728,29 @@ def predict_with_confidence(confidence, wrong, images=53):
     rest = (1 - confidence) / 2
     probabilities = rest + (confidence - rest) * np.eye(3)[given]
     return Predictions(CLASSES, labels, np.arange(images), probabilities[None])
+
+
+def answer_by_chance(random, confidence):
+    """All images with one confidence, each answered rightly with just that probability."""
+    predictions = predict_with_confidence(confidence, wrong=0)
+    labels = np.where(random.random(53) < confidence, predictions.labels, predictions.labels - 1)
+    return replace(predictions, labels=labels % 3)
+
+
+def test_a_calibration_error_may_be_none_unless_chance_shows_as_much_in_one_of_twenty_studies():
+    """None is at the edge: it can be missed on one side only, which has the chance of both."""
+    random = np.random.default_rng(0)
+    perfect = [answer_by_chance(random, 0.8) for _ in range(1500)]
+    errors = [measure_calibration_error(one) for one in perfect]
+    somewhat_rare = [
+        one
+        for one, error in zip(perfect, errors, strict=True)
+        if 0.026 < np.mean(np.array(errors) >= error - 1e-9) < 0.034
+    ]
+    usual = [one for one, error in zip(perfect, errors, strict=True) if error < np.median(errors)]
+    assert somewhat_rare
+    assert all(estimate_calibration_error(one).low > 0 for one in somewhat_rare[:3])
+    assert all(estimate_calibration_error(one).low == 0 for one in usual[:3])
 
 
 def test_a_small_calibration_error_of_few_images_may_be_none_or_be_larger():

@@ -99,7 +99,11 @@ def estimate_calibration_error(predictions: Predictions, seed: int = 0) -> Estim
         is_lucky = luck < _suppose(predictions, distance, 1.0)
         excesses.append((_confidences(predictions)[:, None] - is_lucky).mean(axis=(0, 2)))
     tail = (1 - LEVEL) / 2
-    lowest = _find_first(np.quantile(errors, 1 - tail, axis=1), value)
+    reached = np.quantile(errors, 1 - tail, axis=1)
+    # No error is below 0: a perfectly calibrated model can be missed on one side only, which has
+    # the chance of both.
+    reached[0] = np.quantile(errors[0], LEVEL)
+    lowest = _find_first(reached, value)
     highest = _find_last(np.quantile(errors, tail, axis=1), value)
     surest = _find_last(np.quantile(excesses, tail, axis=1), gaps.mean())
     return Estimate(
