@@ -44,8 +44,8 @@ from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.reliability import (
     divide_by_confidence,
     estimate_calibration_error,
-    measure_calibration_error,
     expect_error_if_perfect,
+    measure_calibration_error,
 )
 from meninx.evaluate.scores import measure
 

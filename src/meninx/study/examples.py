@@ -30,8 +30,8 @@ from meninx.explain import (
 )
 from meninx.files import write_whole
 from meninx.finetune import Ensemble, FineTunedClassifier
+from meninx.memory import give_memory_back
 from meninx.study.lesions import find_lesion
-from meninx.study.memory import give_memory_back
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, fit_classifier
 from meninx.study.workers import run_in_workers

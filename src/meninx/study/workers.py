@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from meninx.study.memory import give_memory_back, keep_memory_between_steps, shared_memory
+from meninx.memory import give_memory_back, keep_memory_between_steps, shared_memory
 
 Result = TypeVar("Result")
 
