@@ -136,6 +136,7 @@ def test_memory_of_descendants_counts():
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     watched = run_watched([sys.executable, "-c", parent], {})
     assert 80e6 < watched.peak_bytes < 160e6
+    assert 1e6 < watched.own_bytes < 60e6
     assert watched.seconds > 1
 
 
@@ -252,6 +253,13 @@ def test_the_page_says_whom_the_study_does_not_beat(write, records):
 
 def test_a_draw_that_is_not_complete_does_not_count(write, records):
     assert "## 2 draws" in write(records[:-1])
+
+
+def test_the_process_that_waits_for_the_study_is_not_its_memory(write, records):
+    noted = [record | {"peak_own_bytes": 0.15e9} for record in records]
+    page = write(noted)
+    assert "| 1.05 |" in line_with(page, "Meninx, the default study")
+    assert "| 1.20 |" in line_with(page, "(b) plain PyTorch")
 
 
 def test_trials_and_figures_of_two_machines_are_refused(write, records):

@@ -27,23 +27,30 @@ class Watched:
     file_bytes
         How much of that was pages of files, program libraries above all: the system can take
         those back whenever it needs memory, since it can read them again.
+    own_bytes
+        How much of it the command's first process held, without its descendants.
     """
 
     seconds: float
     peak_bytes: int
     file_bytes: int
+    own_bytes: int
 
 
 @dataclass(frozen=True, order=True)
 class Memory:
-    """What processes hold at one look, in bytes: all, and the part that is pages of files."""
+    """What processes hold at one look, in bytes: all, pages of files, the first one's own.
+
+    Of several, the first is the one that started the others.
+    """
 
     whole: int = 0
     files: int = 0
+    own: int = 0
 
     def __add__(self, other: "Memory") -> "Memory":
-        """Take both together."""
-        return Memory(self.whole + other.whole, self.files + other.files)
+        """Take a process's descendants along."""
+        return Memory(self.whole + other.whole, self.files + other.files, self.own)
 
 
 def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
@@ -79,7 +86,7 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watch
         if process.returncode:
             words.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{words.read()[-3000:]}")
-    return Watched(seconds, peak.whole, peak.files)
+    return Watched(seconds, peak.whole, peak.files, peak.own)
 
 
 def measure_memory(process: int) -> Memory:
@@ -92,10 +99,10 @@ def measure_memory(process: int) -> Memory:
         except OSError:
             continue  # it has ended meanwhile
         children.setdefault(parent, []).append(int(folder.name))
-    family, total = [process], Memory()
-    while family:
-        member = family.pop()
-        family += children.get(member, [])
+    descendants, total = list(children.get(process, [])), _measure_one(process)
+    while descendants:
+        member = descendants.pop()
+        descendants += children.get(member, [])
         total += _measure_one(member)
     return total
 
@@ -106,4 +113,5 @@ def _measure_one(process: int) -> Memory:
     except OSError:
         return Memory()
     kibibytes = {name: int(value.split()[0]) for name, value in (one.split(":") for one in lines)}
-    return Memory(kibibytes["Pss"] * 1024, kibibytes["Pss_File"] * 1024)
+    whole = kibibytes["Pss"] * 1024
+    return Memory(whole, kibibytes["Pss_File"] * 1024, whole)

@@ -104,7 +104,16 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     whole = counts.index[counts == len(TITLES)]
     if whole.empty:
         raise SystemExit("no draw is complete yet; go on with `python -m benchmarks.speed run`")
-    return table[table["draw"].isin(whole)]
+    return _leave_out_waiting(table[table["draw"].isin(whole)])
+
+
+def _leave_out_waiting(draws: pd.DataFrame) -> pd.DataFrame:
+    """Take the process that only waits for the study's command off its memory, where noted."""
+    if "peak_own_bytes" not in draws:
+        return draws
+    is_waiting = draws["competitor"] == "meninx_study"
+    waiting = draws["peak_own_bytes"].fillna(0).where(is_waiting, 0)
+    return draws.assign(peak_bytes=draws["peak_bytes"] - waiting)
 
 
 def describe_origin(records: Sequence[Record]) -> str:
