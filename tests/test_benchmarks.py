@@ -262,6 +262,17 @@ def test_the_process_that_waits_for_the_study_is_not_its_memory(write, records):
     assert "| 1.20 |" in line_with(page, "(b) plain PyTorch")
 
 
+def test_memory_measured_again_on_another_machine_is_told_with_it(write, records):
+    about = records[0] | {"kind": "memory", "peak_own_bytes": 0.15e9, "date": "2026-11-26"}
+    about |= {"machine": {**about["machine"], "processor": "slide rule"}}
+    earlier = about | {"commit": "older", "peak_bytes": 3e9}
+    page = write([*records, earlier, about | {"peak_bytes": 1.4e9}, about | {"peak_bytes": 1.5e9}])
+    line = line_with(page, "measured again")
+    assert "slide rule" in line
+    assert "**1.35 GB** over 2 of the draws, less than 1.5 GB" in line
+    assert "measured again" not in write(records)
+
+
 def test_trials_and_figures_of_two_machines_are_refused(write, records):
     with pytest.raises(SystemExit, match="no draw was measured"):
         write([record | {"is_trial": True} for record in records])

@@ -50,8 +50,8 @@ def measure(manifest: Path, number: int, name: str, is_trial: bool) -> dict[str,
         "is_trial": is_trial,
     }
     with tempfile.TemporaryDirectory(prefix="meninx-speed-") as folder:
-        watched, timed = _run_part({**task, "part": "time"}, Path(folder))
-        _, tested = _run_part({**task, "part": "test"}, Path(folder))
+        watched, timed = run_part({**task, "part": "time"}, Path(folder))
+        _, tested = run_part({**task, "part": "test"}, Path(folder))
     out_of_fold = np.array(timed.pop("probabilities"), dtype=float)
     predicted = ~np.isnan(out_of_fold).any(axis=1)
     scores = score(draw.train.targets[predicted], out_of_fold[predicted])
@@ -67,7 +67,7 @@ def measure(manifest: Path, number: int, name: str, is_trial: bool) -> dict[str,
     }
 
 
-def _run_part(task: dict[str, object], work: Path) -> tuple[Watched, dict[str, Any]]:
+def run_part(task: dict[str, object], work: Path) -> tuple[Watched, dict[str, Any]]:
     """Run one part of a task in a process of its own and read its answer."""
     file = work / f"{task['part']}.json"
     file.write_text(json.dumps(task))

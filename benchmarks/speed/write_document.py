@@ -76,11 +76,12 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
     page = (texts / "benchmarks.md.template").read_text(encoding="utf-8")
     scaling = _select(records, "scale")
     filled = page.format(
-        machine=describe_origin(records),
+        machine=describe_origin([one for one in records if one["kind"] != "memory"]),
         tested=draws["tested"].max(),
         draws=draws["draw"].nunique(),
         competitors="\n".join(list_competitors(draws)),
         promises="\n".join([*list_promises(draws), *list_memory_promises(draws, scaling)]),
+        memory="\n".join(list_memory_again(_select(records, "memory"))),
         differences="\n".join(list_differences(draws)),
         chosen=count_chosen(draws),
         scaling="\n".join(list_scaling(scaling)),
@@ -200,6 +201,23 @@ def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iter
         verdict = "yes" if most < wanted else "**no**"
         measured, verdict = (f"{most:.2f} GB", verdict) if peaks else ("not measured", "–")
         yield f"| {text} | < {wanted} GB | {measured} | {verdict} |"
+
+
+def list_memory_again(records: Sequence[Record]) -> Iterator[str]:
+    """Say what the study's memory was when it was measured again, at the last such commit."""
+    last = [one for one in records if one["commit"] == records[-1]["commit"]]
+    if last:
+        most = max(last, key=lambda one: one["peak_bytes"] - one["peak_own_bytes"])
+        held = (most["peak_bytes"] - most["peak_own_bytes"]) / GIGABYTE
+        verdict = "less" if held < MOST_GIGABYTES_SMALL else "**not less**"
+        yield (
+            f"The study's memory was measured again on {last[0]['date'][:10]}, commit "
+            f"{last[0]['commit'][:8]}, on {last[0]['machine']['processor']}, "
+            f"{last[0]['machine']['cores']} cores: at most **{held:.2f} GB** over {len(last)} of "
+            f"the draws, {verdict} than {MOST_GIGABYTES_SMALL} GB; the benchmark's own process, "
+            "which waits for the command, is not in it. What else is in the table is of the "
+            "machine and the commits named there."
+        )
 
 
 def list_differences(draws: pd.DataFrame) -> Iterator[str]:
