@@ -19,7 +19,9 @@ from meninx.finetune import (
     load_backbone,
     make_views,
     time_fits,
+    training,
 )
+from meninx.finetune.activations import StoredActivations
 from meninx.finetune.convolution import (
     FastConvolution,
     freeze_depthwise,
@@ -27,6 +29,7 @@ from meninx.finetune.convolution import (
     quicken_depthwise,
 )
 from meninx.finetune.folding import FoldedNetwork
+from meninx.finetune.training import Recipe, draw_batches, train
 from tests.conftest import draw_disc
 
 LITE0 = "tf_efficientnet_lite0"
@@ -260,6 +263,67 @@ def test_partial_training_leaves_depthwise_convolutions_as_pretrained(discs):
     assert torch.allclose(network.state_dict()[name], folded[name], atol=1e-6)
     moved = name.replace("conv_dw", "conv_pw")
     assert not torch.allclose(network.state_dict()[moved], folded[moved], atol=1e-5)
+
+
+# Parts of a step
+
+
+class Counting(nn.Sequential):
+    """A small suffix that notes how many images it is given at a time."""
+
+    def __init__(self, *more):
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(2, 4, 3), *more, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.given = []
+
+    def forward(self, inputs):
+        self.given.append(len(inputs))
+        return super().forward(inputs)
+
+
+def train_on_maps(suffix, side):
+    random = torch.Generator().manual_seed(1)
+    maps = tuple(torch.rand(1, 2, side, side, generator=random) for _ in range(8))
+    recipe = Recipe(1, 8, 1e-3, 0.01, 0.1)
+    batches = draw_batches(8, 1, recipe, seed=0)[:2]
+    head = nn.Linear(4, 2)
+    nn.init.constant_(head.weight, 0.1)
+    nn.init.zeros_(head.bias)
+    train(suffix, head, StoredActivations(maps), np.arange(8) % 2, batches, recipe, seed=0)
+    return suffix[0].weight.detach()
+
+
+@pytest.mark.parametrize(
+    ("side", "dtype", "given"),
+    [
+        (48, torch.bfloat16, [3, 2, 3] * 2),
+        (48, torch.float32, [3, 2, 3] * 2),
+        (20, torch.float32, [4, 4] * 2),
+        (20, torch.bfloat16, [8] * 2),
+        (14, torch.float32, [8] * 2),
+    ],
+)
+def test_a_step_is_divided_where_its_maps_would_take_too_much_memory(
+    side, dtype, given, monkeypatch
+):
+    monkeypatch.setattr(training, "find_fast_dtype", lambda: dtype)
+    suffix = Counting()
+    train_on_maps(suffix, side)
+    assert suffix.given == given
+
+
+def test_a_divided_step_is_the_same_step(monkeypatch):
+    monkeypatch.setattr(training, "find_fast_dtype", lambda: torch.float32)
+    divided = train_on_maps(Counting(), 20)
+    monkeypatch.setattr(training, "MIDDLE_MAP", 30)
+    torch.testing.assert_close(train_on_maps(Counting(), 20), divided, atol=1e-5, rtol=1e-3)
+
+
+def test_a_network_that_compares_the_images_of_a_step_is_not_divided(monkeypatch):
+    monkeypatch.setattr(training, "find_fast_dtype", lambda: torch.float32)
+    suffix = Counting(nn.BatchNorm2d(4))
+    train_on_maps(suffix, 48)
+    assert suffix.given == [8, 8]
 
 
 # Precision

@@ -20,8 +20,10 @@ WARM_UP = 0.2
 # a quarter of the memory and, since a part stays in the processor's caches, in less time. On
 # smaller maps every part would only pay again for its weights, a seventh of a step at 33 x 33:
 # those of the packaged backbones from stage4 on are left whole.
-SMALL_MAP = 40
-PART = 3
+LARGE_MAP, PART_OF_LARGE = 40, 3
+# Numbers of float32 take twice the memory: from 17 x 17 on (lite2 from stage4) a part costs less
+# than a tenth of a step, and leaves 246 of 356 MiB a worker.
+MIDDLE_MAP, PART_OF_MIDDLE = 16, 4
 
 # A new head needs so many steps to learn anything: with 20 images, 12 epochs of one step each
 # left it 10 points of balanced accuracy below 30 (phantom and CE-MRI, docs/advice.md).
@@ -100,7 +102,7 @@ def train(
     weights = len(targets) / (len(counts) * counts)
     network = nn.Sequential(suffix, head).to(memory_format=torch.channels_last).train()
     parameters = _list_trained(network)
-    is_divisible = _sees_images_apart(network) and _has_large_maps(activations)
+    most = _choose_part(activations) if _sees_images_apart(network) else None
     optimiser = torch.optim.AdamW(
         [{"params": _list_trained(suffix)}, {"params": _list_trained(head)}],
         weight_decay=recipe.weight_decay,
@@ -116,7 +118,7 @@ def train(
         torch.default_generator.manual_seed(seed)
         for rows, seen in batches:
             optimiser.zero_grad()
-            for part in _divide(len(rows), PART if is_divisible else len(rows)):
+            for part in _divide(len(rows), most or len(rows)):
                 logits = head(compute_features(suffix, activations.batch(rows[part], seen[part])))
                 losses = functional.cross_entropy(
                     logits,
@@ -145,10 +147,15 @@ def _sees_images_apart(network: nn.Module) -> bool:
     return not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def _has_large_maps(activations: Activations) -> bool:
-    """Whether what is trained on are maps, and large ones."""
+def _choose_part(activations: Activations) -> int | None:
+    """Choose how many images' maps are kept at a time; None for those of a whole step."""
     example = activations.batch([0], [0])
-    return example.ndim == 4 and example.shape[-1] > SMALL_MAP
+    side = example.shape[-1] if example.ndim == 4 else 0
+    if side > LARGE_MAP:
+        return PART_OF_LARGE
+    if side > MIDDLE_MAP and find_fast_dtype() is torch.float32:
+        return PART_OF_MIDDLE
+    return None
 
 
 def _divide(images: int, most: int) -> Iterator[slice]:
