@@ -78,8 +78,8 @@ def give_memory_back() -> None:
 def give_libraries_back() -> None:
     """Let the system take back the pages of program libraries that this process has read.
 
-    Most were read once, when a library was loaded: 270 of 291 MiB, many of them of torch's libraries
-    for graphics cards. What is used again is read again. Pages that other processes use stay.
+    Most were read once, when a library was loaded: 270 of 291 MiB, many of torch's libraries for
+    graphics cards. What is used again is read again. Pages that other processes use stay.
     """
     if sys.platform == "linux":
         advise = ctypes.CDLL(None).madvise
