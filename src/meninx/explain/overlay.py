@@ -2,7 +2,6 @@
 
 import io
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
@@ -34,6 +33,9 @@ def draw_overlay(image: np.ndarray, heatmap: np.ndarray) -> bytes:
     heatmap
         ``(h, w)`` in [0, 1].
     """
+    # 20 MiB that a study need not hold while it trains.
+    import matplotlib
+
     colours = matplotlib.colormaps["inferno"](heatmap)[:, :, :3]
     opacity = LARGEST_OPACITY * heatmap[:, :, None]
     return _encode((1 - opacity) * _as_colour(image) + opacity * colours)

@@ -26,7 +26,6 @@ from meninx.evaluate import (
 )
 from meninx.finetune import Strategy
 from meninx.matrix import Borders, SizeSimilarityMatrix
-from meninx.report import render
 from meninx.study.costs import Costs, fit_into, price
 from meninx.study.crossvalidation import CrossValidation
 from meninx.study.examples import write_examples
@@ -163,6 +162,9 @@ class Study:
 
         seconds = time.perf_counter() - started
         folder.write_json("summary.json", self._summarise(verdict, findings, splits, seconds))
+        # Imported when all is trained: it brings the libraries for figures and pages along.
+        from meninx.report import render
+
         return render(out, language)
 
     def plan(self, workers: int | None = None) -> Plan:
