@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.speed.machine import describe_machine, describe_moment
 from benchmarks.speed.records import append_record, has_record
-from benchmarks.speed.run import run_part
+from benchmarks.speed.run import describe_memory, make_task, run_part
 
 
 def measure_memory_again(manifest: Path, draws: int, out: Path, is_trial: bool) -> None:
@@ -19,22 +19,14 @@ def measure_memory_again(manifest: Path, draws: int, out: Path, is_trial: bool) 
         about = {"kind": "memory", "draw": number, "is_trial": is_trial, **describe_moment()}
         if has_record(out, kind="memory", draw=number, is_trial=is_trial, commit=about["commit"]):
             continue
-        task = {
-            "competitor": "meninx_study",
-            "draw": number,
-            "manifest": str(manifest.resolve()),
-            "is_trial": is_trial,
-            "part": "time",
-        }
+        task = make_task(manifest, number, "meninx_study", is_trial)
         with tempfile.TemporaryDirectory(prefix="meninx-memory-") as folder:
-            watched, answer = run_part(task, Path(folder))
+            watched, answer = run_part({**task, "part": "time"}, Path(folder))
         record = {
             **about,
             "machine": machine,
             "seconds": answer["seconds"],
-            "peak_bytes": watched.peak_bytes,
-            "peak_file_bytes": watched.file_bytes,
-            "peak_own_bytes": watched.own_bytes,
+            **describe_memory(watched),
         }
         append_record(out, record)
         held = (watched.peak_bytes - watched.own_bytes) / 1e9

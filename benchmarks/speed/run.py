@@ -43,12 +43,7 @@ def run(manifest: Path, draws: int, out: Path, is_trial: bool) -> None:
 def measure(manifest: Path, number: int, name: str, is_trial: bool) -> dict[str, Any]:
     """Run one competitor on one draw and score it."""
     draw = make_draw(manifest, number, is_trial)
-    task = {
-        "competitor": name,
-        "draw": number,
-        "manifest": str(manifest.resolve()),
-        "is_trial": is_trial,
-    }
+    task = make_task(manifest, number, name, is_trial)
     with tempfile.TemporaryDirectory(prefix="meninx-speed-") as folder:
         watched, timed = run_part({**task, "part": "time"}, Path(folder))
         _, tested = run_part({**task, "part": "test"}, Path(folder))
@@ -58,12 +53,29 @@ def measure(manifest: Path, number: int, name: str, is_trial: bool) -> dict[str,
     return {
         **timed,
         "process_seconds": watched.seconds,
-        "peak_bytes": watched.peak_bytes,
-        "peak_file_bytes": watched.file_bytes,
-        "peak_own_bytes": watched.own_bytes,
+        **describe_memory(watched),
         **{f"out_of_fold_{measured}": value for measured, value in scores.items()},
         **score(draw.test.targets, np.array(tested["probabilities"])),
         "tested": len(draw.test),
+    }
+
+
+def make_task(manifest: Path, number: int, name: str, is_trial: bool) -> dict[str, object]:
+    """Say which competitor is run on which draw."""
+    return {
+        "competitor": name,
+        "draw": number,
+        "manifest": str(manifest.resolve()),
+        "is_trial": is_trial,
+    }
+
+
+def describe_memory(watched: Watched) -> dict[str, int]:
+    """Give the memory of a part as it is kept in a record."""
+    return {
+        "peak_bytes": watched.peak_bytes,
+        "peak_file_bytes": watched.file_bytes,
+        "peak_own_bytes": watched.own_bytes,
     }
 
 

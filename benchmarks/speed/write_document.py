@@ -71,7 +71,11 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
     SystemExit
         There is nothing to show, or figures that cannot be compared.
     """
-    records = [record for record in read_records(records_file) if not record["is_trial"]]
+    records = [
+        _leave_out_waiting(record)
+        for record in read_records(records_file)
+        if not record["is_trial"]
+    ]
     draws = complete_draws(records)
     page = (texts / "benchmarks.md.template").read_text(encoding="utf-8")
     scaling = _select(records, "scale")
@@ -96,6 +100,13 @@ def _select(records: Sequence[Record], kind: str) -> list[Record]:
     return [record for record in records if record["kind"] == kind]
 
 
+def _leave_out_waiting(record: Record) -> Record:
+    """Take the process that only waits for the study's command off its memory, where noted."""
+    is_study = record["kind"] == "memory" or record.get("competitor") == "meninx_study"
+    waiting = record.get("peak_own_bytes", 0) if is_study else 0
+    return {**record, "peak_bytes": record["peak_bytes"] - waiting} if waiting else record
+
+
 def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     """Lay out the draws that every competitor has finished, one row a draw and competitor."""
     table = pd.DataFrame(_select(records, "draw"))
@@ -105,16 +116,7 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     whole = counts.index[counts == len(TITLES)]
     if whole.empty:
         raise SystemExit("no draw is complete yet; go on with `python -m benchmarks.speed run`")
-    return _leave_out_waiting(table[table["draw"].isin(whole)])
-
-
-def _leave_out_waiting(draws: pd.DataFrame) -> pd.DataFrame:
-    """Take the process that only waits for the study's command off its memory, where noted."""
-    if "peak_own_bytes" not in draws:
-        return draws
-    is_waiting = draws["competitor"] == "meninx_study"
-    waiting = draws["peak_own_bytes"].fillna(0).where(is_waiting, 0)
-    return draws.assign(peak_bytes=draws["peak_bytes"] - waiting)
+    return table[table["draw"].isin(whole)]
 
 
 def describe_origin(records: Sequence[Record]) -> str:
@@ -205,19 +207,19 @@ def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iter
 
 def list_memory_again(records: Sequence[Record]) -> Iterator[str]:
     """Say what the study's memory was when it was measured again, at the last such commit."""
+    if not records:
+        return
     last = [one for one in records if one["commit"] == records[-1]["commit"]]
-    if last:
-        most = max(last, key=lambda one: one["peak_bytes"] - one["peak_own_bytes"])
-        held = (most["peak_bytes"] - most["peak_own_bytes"]) / GIGABYTE
-        verdict = "less" if held < MOST_GIGABYTES_SMALL else "**not less**"
-        yield (
-            f"The study's memory was measured again on {last[0]['date'][:10]}, commit "
-            f"{last[0]['commit'][:8]}, on {last[0]['machine']['processor']}, "
-            f"{last[0]['machine']['cores']} cores: at most **{held:.2f} GB** over {len(last)} of "
-            f"the draws, {verdict} than {MOST_GIGABYTES_SMALL} GB; the benchmark's own process, "
-            "which waits for the command, is not in it. What else is in the table is of the "
-            "machine and the commits named there."
-        )
+    held = max(one["peak_bytes"] for one in last) / GIGABYTE
+    verdict = "less" if held < MOST_GIGABYTES_SMALL else "**not less**"
+    yield (
+        f"The study's memory was measured again on {last[0]['date'][:10]}, commit "
+        f"{last[0]['commit'][:8]}, on {last[0]['machine']['processor']}, "
+        f"{last[0]['machine']['cores']} cores: at most **{held:.2f} GB** over {len(last)} of "
+        f"the draws, {verdict} than {MOST_GIGABYTES_SMALL} GB; the benchmark's own process, "
+        "which waits for the command, is not in it. What else is in the table is of the "
+        "machine and the commits named there."
+    )
 
 
 def list_differences(draws: pd.DataFrame) -> Iterator[str]:
