@@ -273,6 +273,17 @@ def test_memory_measured_again_on_another_machine_is_told_with_it(write, records
     assert "measured again" not in write(records)
 
 
+def test_the_page_says_which_predictions_of_seconds_were_off(write, records):
+    for record in records:
+        if record["competitor"] == "meninx_study":
+            off = [100.0, 80.0 + 30 * record["draw"]]
+            record["facts"] |= {"seconds": {"well": [2.0, 2.2], "ill": off}}
+    page = write(records)
+    assert "| +10 % (+10 to +10) | in 3 of 3 draws |" in line_with(page, "| well |")
+    assert "| 110.00 (80.00 to 140.00) | +10 % (-20 to +40)" in line_with(page, "| ill |")
+    assert "in 2 of 3 draws" in line_with(page, "| ill |")
+
+
 def test_trials_and_figures_of_two_machines_are_refused(write, records):
     with pytest.raises(SystemExit, match="no draw was measured"):
         write([record | {"is_trial": True} for record in records])

@@ -28,13 +28,24 @@ def cross_validate(draw: Draw, work: Path) -> CrossValidation:
     summary = json.loads((run / "summary.json").read_text())
     table = pd.read_parquet(run / "cells" / summary["chosen"] / "oof.parquet")
     facts = {
+        "seconds": _read_seconds(run),
         "chosen": summary["chosen"],
         "headline": summary["headline"],
         "naive": summary["naive"],
         "own_seconds": summary["seconds"],
-        "cells": pd.read_csv(run / "scores.csv")["cell"].tolist(),
     }
     return CrossValidation(_order(table, draw, run), watch.seconds, facts)
+
+
+def _read_seconds(run: Path) -> dict[str, tuple[float, float]]:
+    """Read what each trained cell was predicted to take, and took; an ensemble is not trained."""
+    planned = json.loads((run / "plan.json").read_text())["cells"]
+    taken = pd.read_csv(run / "scores.csv").set_index("cell")["seconds"]
+    return {
+        cell["cell"]: (cell["predicted_seconds"], float(taken[cell["cell"]]))
+        for cell in planned
+        if cell["backbone"]
+    }
 
 
 def _order(table: pd.DataFrame, draw: Draw, run: Path) -> np.ndarray:

@@ -50,6 +50,8 @@ PROMISES = (
     Promise("full cell faster than (c)", 1.5, "full_fine_tuning", "meninx_full"),
     Promise("whole study in no more time than (c)", 1, "full_fine_tuning", "meninx_study"),
 )
+# Per cent of the seconds that were predicted.
+FURTHEST_OFF = 30
 MOST_GIGABYTES_SMALL, MOST_GIGABYTES_LARGE = 1.5, 3.0
 LARGE = 3000
 
@@ -88,6 +90,7 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
         memory="\n".join(list_memory_again(_select(records, "memory"))),
         differences="\n".join(list_differences(draws)),
         chosen=count_chosen(draws),
+        predictions="\n".join(list_predictions(draws)),
         scaling="\n".join(list_scaling(scaling)),
         fits="\n".join(list_fits(scaling)),
         limits="\n".join(list_limits(_select(records, "limit"))),
@@ -265,6 +268,22 @@ def count_chosen(draws: pd.DataFrame) -> str:
     studies = draws[draws["competitor"] == "meninx_study"]
     counts = pd.Series([facts["chosen"] for facts in studies["facts"]]).value_counts()
     return ", ".join(f"{name} in {count}" for name, count in counts.items())
+
+
+def list_predictions(draws: pd.DataFrame) -> Iterator[str]:
+    """Give a row for each cell of the study, its predicted seconds beside those it took."""
+    studies = draws[draws["competitor"] == "meninx_study"]
+    seconds = [facts["seconds"] for facts in studies["facts"] if "seconds" in facts]
+    for cell in dict.fromkeys(name for one in seconds for name in one):
+        pairs = [one[cell] for one in seconds if cell in one]
+        table = pd.DataFrame(pairs, columns=["predicted", "taken"])
+        off = 100 * (table["taken"] / table["predicted"] - 1)
+        held = int((off.abs() <= FURTHEST_OFF).sum())
+        yield (
+            f"| {cell} | {_show_range(table['predicted'], 2)} | {_show_range(table['taken'], 2)} "
+            f"| {off.median():+.0f} % ({off.min():+.0f} to {off.max():+.0f}) "
+            f"| in {held} of {len(pairs)} draws |"
+        )
 
 
 def _group_by_cell(scaling: Sequence[Record]) -> dict[str, list[Record]]:

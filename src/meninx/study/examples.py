@@ -199,6 +199,7 @@ def _forget(
         pixels = [read_image(cohort.samples[row]) for row in rows]
         inputs = member.backbone_.prepare(pixels)
         yield forget(explain, network, inputs, predicted[rows].tolist())
+        give_memory_back()
 
 
 def _list_members(classifier: ClassifierMixin) -> list[FineTunedClassifier]:
@@ -240,10 +241,12 @@ def _explain_rows(
     for start in range(0, len(rows), BATCH):
         some = list(rows[start : start + BATCH])
         pixels = [read_image(cohort.samples[row]) for row in some]
-        squares = [
-            explain(member.network_, member.backbone_.prepare(pixels), classes[some].tolist())
-            for member in members
-        ]
+        squares = []
+        for member in members:
+            inputs = member.backbone_.prepare(pixels)
+            squares.append(explain(member.network_, inputs, classes[some].tolist()))
+            # A network's maps leave gaps of 100 MiB, which no other network's would fill.
+            give_memory_back()
         for index, image in enumerate(pixels):
             height, width = image.shape[:2]
             mean = np.mean([crop_to_image(maps[index], height, width) for maps in squares], axis=0)
