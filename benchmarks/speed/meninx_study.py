@@ -38,7 +38,10 @@ def cross_validate(draw: Draw, work: Path) -> CrossValidation:
 
 
 def _read_seconds(run: Path) -> dict[str, tuple[float, float]]:
-    """Read what each trained cell was predicted to take, and took; an ensemble is not trained."""
+    """Read what each cell with a network was predicted to take, and took.
+
+    Of an ensemble, what its members take together.
+    """
     planned = json.loads((run / "plan.json").read_text())["cells"]
     taken = pd.read_csv(run / "scores.csv").set_index("cell")["seconds"]
     return {

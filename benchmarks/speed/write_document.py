@@ -213,7 +213,6 @@ def list_memory_again(records: Sequence[Record]) -> Iterator[str]:
     if not records:
         return
     last = [one for one in records if one["commit"] == records[-1]["commit"]]
-    yield ""
     held = max(one["peak_bytes"] for one in last) / GIGABYTE
     verdict = "less" if held < MOST_GIGABYTES_SMALL else "**not less**"
     yield (
