@@ -2,6 +2,7 @@
 
 import copy
 import os
+import time
 
 import numpy as np
 import pytest
@@ -451,6 +452,16 @@ def test_every_kind_of_fit_can_be_timed(discs):
     scratch = FineTunedClassifier(strategy="scratch", views=2, image_size=32)
     (times,) = time_fits([scratch], discs[0][0], images=12, classes=3, heads=5)
     assert times.activations == 0 and min(times.reading, times.start, times.training) > 0
+
+
+def test_putting_the_features_of_solved_heads_together_is_timed_with_reading(discs, monkeypatch):
+    done = []
+    monkeypatch.setattr(
+        "meninx.finetune.timing.compute_all_features", lambda *_: (done.append(1), time.sleep(0.4))
+    )
+    classifier = FineTunedClassifier(strategy="frozen", views=2, image_size=32, batch_size=4)
+    (times,) = time_fits([classifier], discs[0][0], images=12, classes=3, heads=5)
+    assert done == [1] and times.reading > 0.4 / 4
 
 
 def test_the_looks_that_are_counted_are_those_that_are_taken(discs, monkeypatch):

@@ -21,8 +21,10 @@ from meninx.finetune import FineTunedClassifier, FitTimes, Strategy
 from meninx.matrix import Advice
 from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
 from meninx.study.costs import Costs, fit_into, price
+from meninx.study.crossvalidation import CrossValidation
 from meninx.study.plan import PARTIAL_SETTINGS
-from meninx.study.tasks import Task, divide, fit_on_all, run_tasks
+from meninx.study.run_folder import RunFolder
+from meninx.study.tasks import Task, TaskResult, divide, fit_on_all, run_tasks
 from meninx.study.workers import _choose_start, run_in_workers
 from tests.conftest import write_cohort
 
@@ -183,6 +185,7 @@ def test_a_cell_costs_its_fits_and_its_predictions(priced):
     # Features are read once, and 25 heads are solved.
     frozen = cells[f"{LITE0}-frozen"]
     assert frozen.predicted_seconds == pytest.approx(50 * 0.001 + 25 * 0.002)
+    assert cells["majority"].predicted_seconds < cells["histogram"].predicted_seconds < 0.2
     members = sum(member.predicted_seconds for member in cells.values() if member.is_advised)
     assert cells["ensemble"].predicted_seconds == pytest.approx(members)
 
@@ -307,6 +310,38 @@ def test_the_heads_of_a_frozen_cell_are_one_piece_of_work_and_the_others_apart(d
         (alone,) = run_tasks([task], arguments[0][:1], disc_cohort.labels, workers=1)
         np.testing.assert_allclose(found.probabilities, alone.probabilities, atol=1e-3)
         assert found.probabilities.shape == (len(task.split.test), 3)
+
+
+def test_the_longest_tasks_are_handed_out_first(disc_cohort, tmp_path, monkeypatch):
+    handed_out = []
+
+    def run_tasks(tasks, inputs, labels, workers):
+        handed_out.extend(task.cell.name for task in tasks)
+        return [TaskResult(np.eye(3)[labels[task.split.test]], 2.0) for task in tasks]
+
+    monkeypatch.setattr("meninx.study.crossvalidation.run_tasks", run_tasks)
+    monkeypatch.setattr("meninx.study.crossvalidation.fill_activations", lambda *_: ())
+    plan = Plan.make(advise("partial", 1), (LITE0,), repeats=2)
+    seconds = {"majority": 0.0, "histogram": 0.1, f"{LITE0}-frozen": 0.2}
+    plan = replace(
+        plan,
+        cells=tuple(
+            replace(cell, predicted_seconds=seconds.get(cell.name, 60.0)) for cell in plan.cells
+        ),
+    )
+    splits = split_by_patient(disc_cohort.labels, disc_cohort.groups, folds=2, repeats=2)
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({}, is_fresh=False)
+    results = CrossValidation(disc_cohort, splits, folder, seed=0, workers=1).run(plan)
+    # Of equally long cells, two repeats are half as long each.
+    assert list(dict.fromkeys(handed_out)) == [
+        f"{LITE0}-partial-stage6", f"{LITE0}-scratch", f"{LITE0}-partial-stage7",
+        f"{LITE0}-frozen", "histogram", "majority",
+    ]  # fmt: skip
+    assert list(results) == [cell.name for cell in plan.cells]
+    assert results["majority"].seconds == 2 * 2 * 2.0
+    for result in results.values():
+        assert (result.predictions.probabilities.argmax(axis=2) == disc_cohort.labels).all()
 
 
 LARGE_RESULTS = """

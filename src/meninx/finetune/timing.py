@@ -43,7 +43,8 @@ class FitTimes:
         Of one image in all its views, as far as the deepest cut that is asked for, computed
         and stored; 0 where nothing is frozen.
     reading
-        Of what is stored of one image; of the image itself where nothing is frozen.
+        Of what is stored of one image, for solved heads also putting it together; of the image
+        itself where nothing is frozen.
     start
         Of a fit, whatever its size: copying and folding the suffix.
     training
@@ -107,10 +108,11 @@ def _time_fit(
     views = make_views(classifier.views, classifier.augmentation)
     batch = max(classifier.batch_size, classes)
     stored, reading = _time(lambda: store.get(backbone, cut, [image] * batch, views))
-    reading /= batch
     if classifier.is_solved:
+        _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
         solving = _time_heads(len(views), backbone.features, images, classes, heads)
-        return FitTimes(activations, reading, 0.0, solving, 0.0)
+        return FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0)
+    reading /= batch
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
     head = classifier.make_head(backbone.features, classes)
     training = _time_training(classifier, fast.network, head, stored, classes)

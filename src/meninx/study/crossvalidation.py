@@ -19,7 +19,7 @@ from meninx.evaluate import Predictions, Split
 from meninx.finetune import compute_histograms
 from meninx.study.plan import Cell, Plan
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, fill_activations, run_tasks
+from meninx.study.tasks import Task, TaskResult, fill_activations, run_tasks
 from meninx.study.verdict import CellResult
 
 
@@ -68,9 +68,13 @@ class CrossValidation:
             bar = progress.add_task("activations", total=1)
             for done in fill_activations(missing, self.cohort.images, workers):
                 progress.update(bar, completed=done)
+            finished = []
             for cell, table, seconds in self._run_tasks(missing, progress):
                 folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
-                results[cell.name] = CellResult(cell, self._order(table), seconds)
+                finished.append((cell, table, seconds))
+        # Not while the workers are busy: the time would be taken from theirs.
+        for cell, table, seconds in finished:
+            results[cell.name] = CellResult(cell, self._order(table), seconds)
         for cell in missing:
             if cell.members:
                 table, seconds = self._average(cell, results)
@@ -84,24 +88,24 @@ class CrossValidation:
         """Run the tasks of all cells together; give each cell when its last one is done."""
         tasks = [
             Task(cell, split, self.seed)
-            for cell in cells
+            # The longest first: no worker is left alone with one at the end, and the first work
+            # of a new worker, which takes some 0.1 s more, is not the shortest.
+            for cell in sorted(cells, key=_time_a_task, reverse=True)
             for split in self.splits
             if not cell.members and split.repeat < cell.repeats
         ]
         histograms = compute_histograms(self.cohort.images)
         inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
-        efforts = [(task.cell.predicted_seconds or 1) / task.cell.repeats for task in tasks]
+        efforts = [_time_a_task(task.cell) for task in tasks]
         bar = progress.add_task("cells", total=sum(efforts))
-        rows: list[pd.DataFrame] = []
-        seconds = 0.0
+        done: list[tuple[Split, TaskResult]] = []
         outcomes = run_tasks(tasks, inputs, self.cohort.labels, self.workers)
         for index, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
-            rows.append(self._tabulate(task.split, outcome.probabilities))
-            seconds += outcome.seconds
+            done.append((task.split, outcome))
             progress.advance(bar, efforts[index])
             if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
-                yield task.cell, pd.concat(rows, ignore_index=True), seconds
-                rows, seconds = [], 0.0
+                yield task.cell, self._tabulate(done), sum(one.seconds for _, one in done)
+                done = []
 
     def _average(self, cell: Cell, results: Mapping[str, CellResult]) -> tuple[pd.DataFrame, float]:
         """Average the out-of-fold probabilities of an ensemble's members, which have been run."""
@@ -112,20 +116,22 @@ class CrossValidation:
         average[columns] = np.mean([table[columns].to_numpy() for table in whole], axis=0)
         return average, sum(results[member.name].seconds for member in cell.members)
 
-    def _tabulate(self, split: Split, probabilities: np.ndarray) -> pd.DataFrame:
-        """Lay out a test side's probabilities ``(m, k)`` as rows of ``oof.parquet``."""
+    def _tabulate(self, done: Sequence[tuple[Split, TaskResult]]) -> pd.DataFrame:
+        """Lay out the probabilities of a cell's test sides as rows of ``oof.parquet``."""
         cohort = self.cohort
-        table = pd.DataFrame(
+        tests = [split.test for split, _ in done]
+        rows, counts = np.concatenate(tests), [len(test) for test in tests]
+        probabilities = np.concatenate([result.probabilities for _, result in done])
+        return pd.DataFrame(
             {
-                "sample": cohort.sample_names[split.test],
-                "patient": cohort.group_names[split.test],
-                "fold": split.fold,
-                "repeat": split.repeat,
-                "label": np.asarray(cohort.classes)[cohort.labels[split.test]],
+                "sample": cohort.sample_names[rows],
+                "patient": cohort.group_names[rows],
+                "fold": np.repeat([split.fold for split, _ in done], counts),
+                "repeat": np.repeat([split.repeat for split, _ in done], counts),
+                "label": np.asarray(cohort.classes)[cohort.labels[rows]],
             }
+            | dict(zip((f"p_{label}" for label in cohort.classes), probabilities.T, strict=True))
         )
-        columns = [f"p_{label}" for label in cohort.classes]
-        return table.join(pd.DataFrame(probabilities, columns=columns))
 
     def _order(self, table: pd.DataFrame) -> Predictions:
         """Read a cell's table into the cohort's order, with its groups in place of pseudonyms.
@@ -138,6 +144,12 @@ class CrossValidation:
             patients=self.cohort.groups,
             patients_known=self.cohort.patients_known,
         )
+
+
+def _time_a_task(cell: Cell) -> float:
+    """Say what one of a cell's tasks takes, in the same unit for each."""
+    seconds = 1.0 if cell.predicted_seconds is None else cell.predicted_seconds
+    return seconds / cell.repeats
 
 
 def _show_progress() -> Progress:
