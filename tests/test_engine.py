@@ -340,6 +340,20 @@ def test_bfloat16_is_used_only_where_probabilities_hardly_move(discs, monkeypatc
 
 
 @pytest.mark.parametrize(
+    ("moves", "precision"),
+    [([0.5] * 4, "float32"), ([0.0] * 5 + [0.01] + [0.0] * 6, "bfloat16-from-stage1")],
+    ids=["the first is enough", "the last of six"],
+)
+def test_one_image_that_moves_too_far_refuses_a_precision(moves, precision, discs, monkeypatch):
+    given = iter(moves)
+    monkeypatch.setattr(arithmetic, "find_fast_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(arithmetic, "_measure_move", lambda *_: next(given))
+    backbone = load_backbone(LITE0).resized(64)
+    assert choose_precision(backbone, *discs, make_views(2)) == precision
+    assert not list(given)
+
+
+@pytest.mark.parametrize(
     ("capabilities", "dtype"),
     [
         ({"avx512_bf16": True, "sse4a": True}, torch.bfloat16),

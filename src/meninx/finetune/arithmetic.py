@@ -89,13 +89,18 @@ def choose_precision(
     rows = _take_evenly(targets)
     inputs = [look(backbone, images[row], views) for row in rows]
     exact = make_fast_form(backbone, EXACT)
-    expected = _compute_features(exact, "stem", inputs)
-    head = solve_linear_head(expected.numpy(), targets[rows], 1.0)
+    expected = [_compute_features(exact, "stem", one) for one in inputs]
+    head = solve_linear_head(torch.stack(expected).numpy(), targets[rows], 1.0)
     stages = [stage for stage in FAST_FROM if stage in backbone.cuts]
-    fast = make_fast_form(backbone, f"bfloat16-from-{stages[0]}")
+    # What will most often be used, so it is not made twice.
+    fast = bring_into_fast_form(backbone, f"bfloat16-from-{stages[0]}")
     for stage, following in zip(stages, [*stages[1:], "head"], strict=True):
-        given = _compute_features(fast, stage, inputs)
-        if _measure_move(head, expected, given) < LARGEST_MOVE:
+        # One image that moves too far is enough to know.
+        moves = (
+            _measure_move(head, features, _compute_features(fast, stage, one))
+            for features, one in zip(expected, inputs, strict=True)
+        )
+        if all(move < LARGEST_MOVE for move in moves):
             return f"bfloat16-from-{stage}"
         # The next trial goes on from what the exact network makes of the images before it.
         inputs = [_run_between(exact, stage, following, one) for one in inputs]
@@ -103,10 +108,10 @@ def choose_precision(
 
 
 def _compute_features(
-    network: nn.Sequential, start: str, inputs: Sequence[torch.Tensor]
+    network: nn.Sequential, start: str, activations: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the features ``(n, v, d)`` of n images in v views, from a stage on."""
-    return torch.stack([_run_between(network, start, "head", one).float() for one in inputs])
+    """Compute the features ``(v, d)`` of an image in v views, from a stage on."""
+    return _run_between(network, start, "head", activations).float()
 
 
 def _run_between(
@@ -118,9 +123,9 @@ def _run_between(
 
 
 def _measure_move(head: nn.Module, expected: torch.Tensor, given: torch.Tensor) -> float:
-    """Measure how far other features ``(n, v, d)`` move a head's probabilities at most."""
+    """Measure how far other features ``(v, d)`` of an image move its probabilities at most."""
     with torch.inference_mode():
-        first, second = (head(one).mean(dim=1).softmax(dim=1) for one in (expected, given))
+        first, second = (head(one).mean(dim=0).softmax(dim=0) for one in (expected, given))
         return float((first - second).abs().max())
 
 
