@@ -90,19 +90,18 @@ class CrossValidation:
             Task(cell, split, self.seed)
             # The longest first: no worker is left alone with one at the end, and the first work
             # of a new worker, which takes some 0.1 s more, is not the shortest.
-            for cell in sorted(cells, key=_time_a_task, reverse=True)
+            for cell in sorted(cells, key=_predict_task, reverse=True)
             for split in self.splits
             if not cell.members and split.repeat < cell.repeats
         ]
         histograms = compute_histograms(self.cohort.images)
         inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
-        efforts = [_time_a_task(task.cell) for task in tasks]
-        bar = progress.add_task("cells", total=sum(efforts))
+        bar = progress.add_task("cells", total=sum(_predict_task(task.cell) for task in tasks))
         done: list[tuple[Split, TaskResult]] = []
         outcomes = run_tasks(tasks, inputs, self.cohort.labels, self.workers)
         for index, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
             done.append((task.split, outcome))
-            progress.advance(bar, efforts[index])
+            progress.advance(bar, _predict_task(task.cell))
             if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
                 yield task.cell, self._tabulate(done), sum(one.seconds for _, one in done)
                 done = []
@@ -146,8 +145,8 @@ class CrossValidation:
         )
 
 
-def _time_a_task(cell: Cell) -> float:
-    """Say what one of a cell's tasks takes, in the same unit for each."""
+def _predict_task(cell: Cell) -> float:
+    """Give the seconds predicted of one of a cell's tasks; without a prediction, 1 s a cell."""
     seconds = 1.0 if cell.predicted_seconds is None else cell.predicted_seconds
     return seconds / cell.repeats
 
