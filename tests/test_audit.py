@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from meninx.cohort import Cohort, Severity, audit, phantom
 from meninx.cohort.audit.shortcuts import FALSE_ALARMS, _measure_auc, measure_shortcuts
 from meninx.cohort.duplicates import compare_candidates, find_near_duplicates, make_thumbnail
-from meninx.cohort.framing import find_head
+from meninx.cohort.framing import find_head, frame_head
 
 from . import test_cli
 from .conftest import SHARED_DATA
@@ -141,7 +141,8 @@ def test_a_copy_in_another_fold_is_an_error_and_of_one_patient_is_only_told(tmp_
 
 def test_thumbnails_of_anything_can_be_compared():
     random = np.random.default_rng(0)
-    odd = [np.eye(3), random.random((1, 1)), random.random((2, 700)), random.random((40, 30, 3))]
+    shapes = ((1, 1), (2, 700), (40, 30))
+    odd = [frame_head(pixels) for pixels in (np.eye(3), *map(random.random, shapes))]
     thumbnails = np.stack([np.frombuffer(make_thumbnail(p), np.uint8).reshape(64, 64) for p in odd])
     pairs, likeness = compare_candidates(thumbnails)
     assert np.isfinite(likeness).all() and (pairs[:, 0] < pairs[:, 1]).all()

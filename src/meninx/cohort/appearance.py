@@ -14,13 +14,13 @@ import numpy as np
 from scipy import ndimage
 
 from meninx.cohort.duplicates import make_thumbnail
-from meninx.cohort.framing import find_head, peel_even_border, scale_between, shrink
+from meninx.cohort.framing import Head, cut_out, find_head, peel_even_border, scale_between, shrink
 from meninx.cohort.quiet import quiet_libraries
 
 # Numbers, or a word, that say something of an image which is not anatomy.
 Fact = tuple[float, ...] | str
 
-SIDE = 192  # pixels of the longer side that borders and corners are measured on
+SIDE = 192  # pixels of the longer side that the head, borders and corners are looked at on
 CORNER = 0.2  # of a side
 BRIGHT = 0.4  # of the intensity range
 EDGE = 0.05  # of the intensity range, a pixel: text has it, noise has not
@@ -85,7 +85,8 @@ def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
     """
     height, width = pixels.shape[:2]
     grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
-    small = scale_between(shrink(grey, SIDE), shrink(grey, SIDE))
+    shrunk = shrink(grey, SIDE)
+    head, small = find_head(shrunk), scale_between(shrunk, shrunk)
     facts: dict[str, Fact] = {
         "file format": path.suffix.lower(),
         "image size": (float(np.log(height * width)),),
@@ -93,12 +94,12 @@ def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
         "colour": "grey" if pixels.ndim == 2 else "colour",
         "bit depth": _guess_bit_depth(pixels),
         "border": _measure_border(small),
-        "text in the corners": _measure_corners(small),
+        "text in the corners": _measure_corners(small, head),
         "mean intensity": (round(float(small.mean()), DECIMALS),),
         **_read_origin(path),
     }
     shown = float((grey != np.median(grey)).mean())
-    return Appearance(make_thumbnail(grey), shown, MappingProxyType(facts))
+    return Appearance(make_thumbnail(cut_out(shrunk, head)), shown, MappingProxyType(facts))
 
 
 def _guess_bit_depth(pixels: np.ndarray) -> str:
@@ -118,9 +119,8 @@ def _measure_border(small: np.ndarray) -> tuple[float, ...]:
     return round(width, DECIMALS + 1), round(brightness, DECIMALS)
 
 
-def _measure_corners(small: np.ndarray) -> tuple[float, ...]:
+def _measure_corners(small: np.ndarray, head: Head | None) -> tuple[float, ...]:
     """Measure in each corner, outside the head, which part is bright and which part is edge."""
-    head = find_head(small)
     outside = np.ones(small.shape, dtype=bool) if head is None else ~head.region
     bright = (small > BRIGHT) & outside
     edges = (ndimage.gaussian_gradient_magnitude(small, 0.7) > EDGE) & outside

@@ -17,10 +17,9 @@ from itertools import product
 import numpy as np
 from scipy import fft, ndimage
 
-from meninx.cohort.framing import frame_head, resize, shrink
+from meninx.cohort.framing import resize
 
 SIDE = 64  # pixels of a thumbnail
-LARGEST_READ = 192  # pixels of the longer side that a head is looked for in
 
 # Correlation of details, in the whole picture and in its centre, from which two pictures are
 # copies. Measured: between different patients of 53 MRI and of phantoms it is at most 0.72;
@@ -58,21 +57,19 @@ class Proposals:
     crop: np.ndarray
 
 
-def make_thumbnail(pixels: np.ndarray) -> bytes:
-    """Make a small grey picture of the head, whatever is around it.
+def make_thumbnail(head: np.ndarray) -> bytes:
+    """Make a small grey picture of a head.
 
     Parameters
     ----------
-    pixels
-        ``(h, w)`` or ``(h, w, 3)``, float, on any scale.
+    head
+        ``(h, w)`` in [0, 1], as :func:`meninx.cohort.frame_head` gives it.
 
     Returns
     -------
     bytes
         64 × 64 values, 0 to 255, row by row.
     """
-    grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
-    head = frame_head(shrink(grey, LARGEST_READ))
     return (resize(head, (SIDE, SIDE)) * 255).round().astype(np.uint8).tobytes()
 
 

@@ -6,6 +6,7 @@ outside it becomes background, the image is cropped to it, and its intensities a
 the head's own percentiles, which a bright label or a wide black margin cannot move.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,7 @@ class Head:
     @property
     def box(self) -> tuple[slice, slice]:
         """The rows and columns that hold the region."""
-        ((rows, columns),) = ndimage.find_objects(self.region.astype(np.uint8))
-        return rows, columns
+        return _find_box(self.region)
 
 
 def frame_head(pixels: np.ndarray) -> np.ndarray:
@@ -61,10 +61,15 @@ def frame_head(pixels: np.ndarray) -> np.ndarray:
         float32 in [0, 1], ``(h', w')`` or ``(h', w', 3)``; 0 outside the head. Where no head
         stands out from a background (a photograph that fills its frame), the whole image.
     """
-    head = find_head(pixels)
+    return cut_out(pixels, find_head(pixels))
+
+
+def cut_out(pixels: np.ndarray, head: Head | None) -> np.ndarray:
+    """Crop an image to a head that was found in it; see :func:`frame_head`."""
     if head is None:
         return scale_between(pixels, pixels)
-    cropped, region = pixels[head.box], head.region[head.box]
+    box = head.box
+    cropped, region = pixels[box], head.region[box]
     scaled = scale_between(cropped, cropped[region])
     scaled[~region] = 0
     return scaled
@@ -99,7 +104,7 @@ def find_head(pixels: np.ndarray) -> Head | None:
     found = _find_foreground(shrink(view, WORKING_SIDE))
     if found is None:
         return None
-    ((rows, columns),) = ndimage.find_objects(found.astype(np.uint8))
+    rows, columns = _find_box(found)
     margin = MARGIN * max(rows.stop - rows.start, columns.stop - columns.start)
     near = ndimage.distance_transform_edt(~found) <= margin
     region = np.zeros(grey.shape, dtype=bool)
@@ -169,13 +174,20 @@ def _is_dark(background: np.ndarray, small: np.ndarray) -> bool:
     return bool(np.percentile(background, 75) <= low + DARK * (high - low))
 
 
+def _find_box(region: np.ndarray) -> tuple[slice, slice]:
+    """Give the rows and columns that hold a region, which is not empty."""
+    rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def _surround(
     found: np.ndarray, window: tuple[slice, slice], shape: tuple[int, ...]
 ) -> tuple[slice, slice]:
     """Give the rows and columns of an image around what was found in a window of it."""
-    (box,) = ndimage.find_objects(found.astype(np.uint8))
     sides = []
-    for part, inside, small, whole in zip(box, window, found.shape, shape, strict=True):
+    for part, inside, small, whole in zip(
+        _find_box(found), window, found.shape, shape, strict=True
+    ):
         scale = (inside.stop - inside.start) / small
         start, stop = inside.start + part.start * scale, inside.start + part.stop * scale
         room = SURROUNDING * (stop - start)
@@ -207,8 +219,7 @@ def _find_foreground(small: np.ndarray) -> np.ndarray | None:
     if not high > low:
         return None
     roots = np.sqrt(np.clip((smooth - low) / (high - low), 0, 1))
-    border = find_otsu_border(roots)
-    for threshold in (border, find_otsu_border(roots[roots <= border])):
+    for threshold in _find_thresholds(roots):
         part = _find_largest_part(roots > threshold)
         if part is None or part.mean() < SMALLEST_HEAD:
             continue
@@ -218,6 +229,13 @@ def _find_foreground(small: np.ndarray) -> np.ndarray | None:
     return None
 
 
+def _find_thresholds(values: np.ndarray) -> Iterator[float]:
+    """Find what parts the bright from the rest, and then, if asked, the dim from the dark."""
+    border = find_otsu_border(values)
+    yield border
+    yield find_otsu_border(values[values <= border])
+
+
 def _find_largest_part(bright: np.ndarray) -> np.ndarray | None:
     """Mark the bright part that encloses most, its holes filled; None if there is none.
 
@@ -225,10 +243,19 @@ def _find_largest_part(bright: np.ndarray) -> np.ndarray | None:
     A part that touches most of the edge is a frame, or a photograph, and does not count.
     """
     parts, _ = ndimage.label(ndimage.binary_opening(bright))
-    sizes = np.bincount(parts.ravel())[1:]
-    filled = [_fill(parts == 1 + part) for part in np.argsort(-sizes)[:LARGEST_PARTS]]
-    free = [part for part in filled if _measure_contact(part) <= MOST_EDGE_TOUCHED]
-    return max(free, key=np.count_nonzero, default=None)
+    sizes, boxes = np.bincount(parts.ravel())[1:], ndimage.find_objects(parts)
+    largest, most = None, 0
+    for part in np.argsort(-sizes)[:LARGEST_PARTS]:
+        box = boxes[part]
+        # Neither closing nor filling leads out of the box, so most parts cannot become largest.
+        if most >= (box[0].stop - box[0].start) * (box[1].stop - box[1].start):
+            continue
+        filled = np.zeros(bright.shape, dtype=bool)
+        filled[box] = _fill(parts[box] == 1 + part)
+        enclosed = int(np.count_nonzero(filled))
+        if enclosed > most and _measure_contact(filled) <= MOST_EDGE_TOUCHED:
+            largest, most = filled, enclosed
+    return largest
 
 
 def _fill(part: np.ndarray) -> np.ndarray:
