@@ -90,6 +90,18 @@ def test_it_predicts_what_the_classifier_predicts(folder, classifier, discs):
     np.testing.assert_allclose(found, classifier.predict_proba(np.stack(discs)), atol=0.02)
 
 
+def test_its_quick_networks_answer_as_those_it_holds(joint_folder, discs):
+    for member in Bundle.open(joint_folder).members:
+        kept = {name: tensor.clone() for name, tensor in member.network.state_dict().items()}
+        with torch.inference_mode():
+            expected = member.compute_logits(member.backbone.to_square(discs))
+        found = torch.cat([member.answer(pixels) for pixels in discs])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        assert expected.std(dim=0).min() > 1e-2
+        left = member.network.state_dict()
+        assert all(torch.equal(left[name], tensor) for name, tensor in kept.items())
+
+
 def test_temperature_softens_probabilities(classifier, discs, tmp_path):
     hot = Bundle.save(tmp_path, classifier, ("plain", "striped"), Calibration(4.0, 0.3), FACTS)
     cold = Bundle.save(tmp_path, classifier, ("plain", "striped"), Calibration(1.0, 0.3), FACTS)

@@ -279,12 +279,7 @@ class Bundle:
 
     def _compute_logits(self, seen: np.ndarray) -> np.ndarray:
         """Compute the logits ``(1, k)`` of what was seen of an image."""
-        with torch.inference_mode():
-            logits = [
-                member.compute_logits(member.backbone.to_square([seen])).double()
-                for member in self.members
-            ]
-            joint: np.ndarray = join_logits(logits).numpy()
+        joint: np.ndarray = join_logits([one.answer(seen).double() for one in self.members]).numpy()
         return joint
 
 

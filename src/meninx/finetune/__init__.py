@@ -6,7 +6,12 @@ network from image to logits. The frozen prefix is computed once for each image 
 """
 
 from meninx.finetune.activations import ActivationStore
-from meninx.finetune.arithmetic import bring_into_fast_form, choose_precision
+from meninx.finetune.arithmetic import (
+    bring_into_fast_form,
+    choose_precision,
+    quicken,
+    run_in_parts,
+)
 from meninx.finetune.baselines import (
     compute_histograms,
     make_histogram_classifier,
@@ -35,5 +40,7 @@ __all__ = [
     "make_histogram_classifier",
     "make_majority_classifier",
     "make_views",
+    "quicken",
+    "run_in_parts",
     "time_fits",
 ]

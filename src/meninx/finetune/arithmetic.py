@@ -159,17 +159,39 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
 
 def make_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     """Make a new copy of a backbone in the form that runs fastest; see above."""
-    side = min(backbone.input_size, SIDE_TO_TRY)
-    example = torch.zeros(1, 3, side, side)
-    network = FoldedNetwork.fold(backbone.network, example).network
-    if find_device().type == "cpu":
-        fuse_activations(network, example)
-    assert isinstance(network, nn.Sequential)
+    network = quicken(backbone.network, backbone.input_size, find_device())
     is_fast = False
     for name, child in network.named_children():
         is_fast = is_fast or precision == f"bfloat16-from-{name}"
         child.to(dtype=torch.bfloat16 if is_fast else torch.float32)
-    return network.to(find_device()).to(memory_format=torch.channels_last)
+    return network
+
+
+def quicken(network: nn.Module, side: int, device: torch.device) -> nn.Sequential:
+    """Make a copy of a network that gives the same, rounding apart, in less time.
+
+    Parameters
+    ----------
+    network
+        Of named stages, one after the other, from images ``(n, 3, s, s)``; it is left as it is.
+    side
+        Of the images, in pixels.
+    device
+        Where the copy will run.
+    """
+    side = min(side, SIDE_TO_TRY)
+    example = torch.zeros(1, 3, side, side)
+    quick = FoldedNetwork.fold(network, example).network
+    if device.type == "cpu":
+        fuse_activations(quick, example)
+    assert isinstance(quick, nn.Sequential)
+    return quick.to(device).to(memory_format=torch.channels_last)
+
+
+def run_in_parts(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Run a network of :func:`quicken` on ``(n, 3, s, s)``, some of them at a time."""
+    parts = inputs.contiguous(memory_format=torch.channels_last).split(PART)
+    return torch.cat([network(part) for part in parts])
 
 
 def run_prefix(
