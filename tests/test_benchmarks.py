@@ -13,8 +13,9 @@ from benchmarks.speed.limit import count_macs
 from benchmarks.speed.pairing import compare_paired, fit_line
 from benchmarks.speed.processes import run_watched
 from benchmarks.speed.records import append_record, has_record, read_records
-from benchmarks.speed.run import order_competitors, score
+from benchmarks.speed.run import find_work, order_competitors, score
 from benchmarks.speed.scaling import write_images
+from benchmarks.speed.scoring import list_unscored, score_all
 from benchmarks.speed.write_document import TITLES, write_document
 from PIL import Image
 from scipy import stats
@@ -106,6 +107,35 @@ def test_records_are_found_again(tmp_path):
     assert not has_record(file, kind="draw", draw=2)
 
 
+def test_whoever_was_timed_is_scored_once_and_what_it_left_is_kept_until_then(
+    monkeypatch, tmp_path
+):
+    out = tmp_path / "records.jsonl"
+    cases = [(0, "fastai"), (0, "meninx_study"), (1, "fastai")]
+    for case in cases:
+        append_record(out, make_record(*case))
+        find_work(out, *case).mkdir(parents=True)
+    append_record(out, make_score(1, "fastai"))
+    assert list_unscored(out, is_trial=False) == cases[:2]
+    assert list_unscored(out, is_trial=True) == []
+
+    def score_or_fail(manifest, out, number, name, is_trial):
+        if name == "meninx_study" and not is_mended:
+            raise SystemExit("it failed")
+        return make_score(number, name)
+
+    monkeypatch.setattr("benchmarks.speed.scoring.score_one", score_or_fail)
+    is_mended = False
+    with pytest.raises(SystemExit, match="it failed"):
+        score_all(tmp_path, out, is_trial=False)
+    assert find_work(out, 0, "meninx_study").is_dir()
+    is_mended = True
+    score_all(tmp_path, out, is_trial=False)
+    assert list_unscored(out, is_trial=False) == []
+    assert sum(record["kind"] == "score" for record in read_records(out)) == 3
+    assert not find_work(out, 0, "meninx_study").exists()
+
+
 def test_a_paired_interval_is_that_of_the_t_test():
     random = np.random.default_rng(0)
     first, second = random.normal(0.9, 0.1, 6), random.normal(0.6, 0.1, 6)
@@ -195,9 +225,20 @@ def make_record(draw, name, **changes):
         "phases": {"last_stage": 60.0},
         "facts": {"chosen": "lite0-partial-stage4"},
         "peak_bytes": 1.2e9,
+        "out_of_fold_balanced_accuracy": 0.8,
+    } | changes
+
+
+def make_score(draw, name, **changes):
+    about = {name: make_record(0, "fastai")[name] for name in ("date", "commit", "load", "machine")}
+    return {
+        **about,
+        "kind": "score",
+        "draw": draw,
+        "competitor": name,
+        "is_trial": False,
         "balanced_accuracy": 0.8 + 0.01 * draw + 0.05 * (name == "meninx_study"),
         "log_loss": 0.5 - 0.1 * (name == "meninx_study"),
-        "out_of_fold_balanced_accuracy": 0.8,
         "tested": 400,
     } | changes
 
@@ -219,7 +260,8 @@ def write(tmp_path):
 
 @pytest.fixture
 def records():
-    return [make_record(draw, name) for draw in range(3) for name in TITLES]
+    cases = [(draw, name) for draw in range(3) for name in TITLES]
+    return [make(*case) for make in (make_record, make_score) for case in cases]
 
 
 def line_with(page, text):
@@ -243,7 +285,9 @@ def test_the_page_says_that_a_promise_is_not_held(write, records):
 
 def test_the_page_says_whom_the_study_does_not_beat(write, records):
     better = [
-        record | {"balanced_accuracy": 0.99} if record["competitor"] == "fastai" else record
+        record | {"balanced_accuracy": 0.99}
+        if (record["kind"], record["competitor"]) == ("score", "fastai")
+        else record
         for record in records
     ]
     row = next(line for line in write(better).splitlines() if line.startswith("| (a) fastai | -"))
@@ -252,6 +296,7 @@ def test_the_page_says_whom_the_study_does_not_beat(write, records):
 
 
 def test_a_draw_that_is_not_complete_does_not_count(write, records):
+    assert "## 2 draws" in write(records[1:])
     assert "## 2 draws" in write(records[:-1])
 
 
@@ -275,7 +320,7 @@ def test_memory_measured_again_on_another_machine_is_told_with_it(write, records
 
 def test_the_page_says_which_predictions_of_seconds_were_off(write, records):
     for record in records:
-        if record["competitor"] == "meninx_study":
+        if (record["kind"], record["competitor"]) == ("draw", "meninx_study"):
             off = [100.0, 80.0 + 30 * record["draw"]]
             record["facts"] |= {"seconds": {"well": [2.0, 2.2], "ill": off}}
     page = write(records)

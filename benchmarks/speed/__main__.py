@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("action", choices=["run", "scale", "limit", "memory", "write"])
+    parser.add_argument("action", choices=["run", "score", "scale", "limit", "memory", "write"])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cemri")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "speed.jsonl")
@@ -28,6 +28,10 @@ def main() -> None:
         from benchmarks.speed.run import run
 
         run(manifest, arguments.draws, arguments.out, arguments.trial)
+    elif arguments.action == "score":
+        from benchmarks.speed.scoring import score_all
+
+        score_all(manifest, arguments.out, arguments.trial)
     elif arguments.action == "scale":
         from benchmarks.speed.scaling import scale
 

@@ -105,16 +105,21 @@ def _select(records: Sequence[Record], kind: str) -> list[Record]:
 
 def _leave_out_waiting(record: Record) -> Record:
     """Take the process that only waits for the study's command off its memory, where noted."""
-    is_study = record["kind"] == "memory" or record.get("competitor") == "meninx_study"
+    timed = (record["kind"], record.get("competitor"))
+    is_study = record["kind"] == "memory" or timed == ("draw", "meninx_study")
     waiting = record.get("peak_own_bytes", 0) if is_study else 0
     return {**record, "peak_bytes": record["peak_bytes"] - waiting} if waiting else record
 
 
 def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     """Lay out the draws that every competitor has finished, one row a draw and competitor."""
-    table = pd.DataFrame(_select(records, "draw"))
-    if table.empty:
-        raise SystemExit("no draw was measured yet; first `python -m benchmarks.speed run`")
+    timed, scored = (pd.DataFrame(_select(records, kind)) for kind in ("draw", "score"))
+    if timed.empty or scored.empty:
+        raise SystemExit(
+            "no draw was measured yet; first `python -m benchmarks.speed run`, then `score`"
+        )
+    scores = scored[["draw", "competitor", "balanced_accuracy", "log_loss", "tested"]]
+    table = timed.merge(scores, on=["draw", "competitor"])
     counts = table.groupby("draw")["competitor"].nunique()
     whole = counts.index[counts == len(TITLES)]
     if whole.empty:
