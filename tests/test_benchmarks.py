@@ -20,6 +20,8 @@ from benchmarks.speed.write_document import TITLES, write_document
 from PIL import Image
 from scipy import stats
 
+from meninx.finetune.convolution import FastConvolution
+
 
 @pytest.fixture
 def manifest(tmp_path):
@@ -193,6 +195,17 @@ def test_depthwise_work_is_counted_as_such_backwards_too():
     assert count_macs(lambda: layer(inputs)) == once
     assert count_macs(lambda: layer(inputs).sum().backward()) == 3 * once
     assert count_macs(lambda: layer(inputs.detach()).sum().backward()) == 2 * once
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("largest", [None, 6.0])
+@pytest.mark.parametrize(("side", "groups"), [(1, 1), (3, 1), (3, 8)])
+def test_work_of_the_engines_own_convolutions_is_counted(dtype, largest, side, groups):
+    plain = torch.nn.Conv2d(8, 8, side, padding=side // 2, groups=groups).to(dtype)
+    layer = FastConvolution(plain, largest)
+    inputs = torch.randn(2, 8, 5, 5, dtype=dtype)
+    once = 2 * 8 * 5 * 5 * 8 // groups * side**2
+    assert count_macs(lambda: layer(inputs)) == once
 
 
 def test_more_images_than_there_are_are_all_different(manifest, tmp_path):

@@ -27,7 +27,7 @@ from meninx.finetune.convolution import (
     FastConvolution,
     freeze_depthwise,
     fuse_activations,
-    quicken_depthwise,
+    quicken_convolutions,
 )
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.training import Recipe, draw_batches, train
@@ -125,8 +125,34 @@ def test_a_fast_depthwise_convolution_has_the_true_gradients(kernel, stride, pad
         assert torch.allclose(one, other, atol=1e-4)
 
 
-def test_fast_gradients_in_bfloat16_are_near_the_true_ones():
-    convolution = nn.Conv2d(16, 16, 5, padding=2, groups=16)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_1_by_1_convolution_as_a_product_has_the_true_gradients(bias, layout):
+    convolution = nn.Conv2d(5, 7, 1, bias=bias)
+    images = torch.randn(2, 5, 4, 3).to(memory_format=layout).requires_grad_()
+    fast = FastConvolution(convolution)
+    assert fast.is_pointwise
+    weights = torch.randn_like(convolution(images)).to(memory_format=layout)
+    wanted = (images, *convolution.parameters())
+    expected = torch.autograd.grad((convolution(images) * weights).sum(), wanted)
+    found = torch.autograd.grad((fast(images) * weights).sum(), wanted)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_only_a_plain_1_by_1_convolution_is_a_product():
+    others = [nn.Conv2d(4, 4, 1, stride=2), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 4, 3)]
+    others.append(nn.Conv2d(4, 4, 1, padding=1))
+    assert not any(FastConvolution(other).is_pointwise for other in others)
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [nn.Conv2d(16, 16, 5, padding=2, groups=16), nn.Conv2d(16, 24, 1)],
+    ids=["depthwise", "1 × 1"],
+)
+def test_fast_gradients_in_bfloat16_are_near_the_true_ones(convolution):
     images = torch.randn(2, 16, 14, 14)
     weights = torch.randn_like(convolution(images))
     wanted = (convolution.weight, convolution.bias)
@@ -240,7 +266,7 @@ def test_depthwise_convolutions_are_all_that_is_frozen():
         if isinstance(module, nn.Conv2d) and module.groups > 1
         for p in module.parameters()
     )
-    quicken_depthwise(suffix)
+    quicken_convolutions(suffix)
     freeze_depthwise(suffix)
     trained = sum(p.numel() for p in suffix.parameters() if p.requires_grad)
     assert trained == before - depthwise > 0
@@ -416,7 +442,7 @@ def test_a_graphics_card_gives_the_activations_of_the_processor(discs, tmp_path,
     fast = ActivationStore(tmp_path).get(backbone, "stage7", discs[0][:1], views)
     monkeypatch.setattr(arithmetic, "find_device", lambda: torch.device("cpu"))
     monkeypatch.setattr("meninx.finetune.activations.find_device", lambda: torch.device("cpu"))
-    arithmetic.bring_into_fast_form.cache_clear()
+    arithmetic.forget_fast_forms()
     exact = ActivationStore(tmp_path).get(backbone, "stage7", discs[0][:1], views)
     np.testing.assert_allclose(fast.batch([0], [0]), exact.batch([0], [0]), atol=1e-2)
 

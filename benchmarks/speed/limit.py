@@ -109,8 +109,12 @@ def measure_training(
 
 def count_macs(work: Callable[[], object]) -> int:
     """Count the multiply-accumulates of convolutions and matrix products, backwards ones too."""
-    backward = torch.ops.aten.convolution_backward
-    counter = FlopCounterMode(display=False, custom_mapping={backward: _count_backward})
+    counts = {
+        torch.ops.aten.convolution_backward: _count_backward,
+        torch.ops.mkldnn._convolution_pointwise: _count_activated_convolution,
+        torch.ops.mkldnn._linear_pointwise: _count_activated_product,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=counts)
     with counter:
         work()
     return counter.get_total_flops() // 2
@@ -130,6 +134,18 @@ def _count_backward(
     wanted = arguments[-1]
     forward = conv_flop_count(list(inputs), list(kernel), list(gradient))
     return forward * sum(map(bool, wanted[:2]))  # type: ignore[index]
+
+
+def _count_activated_convolution(
+    inputs: torch.Size, kernel: torch.Size, *_: object, out_shape: torch.Size
+) -> int:
+    return conv_flop_count(list(inputs), list(kernel), list(out_shape))
+
+
+def _count_activated_product(
+    inputs: torch.Size, matrix: torch.Size, *_: object, out_shape: torch.Size
+) -> int:
+    return 2 * inputs.numel() * matrix[0]
 
 
 if __name__ == "__main__":

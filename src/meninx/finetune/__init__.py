@@ -9,6 +9,7 @@ from meninx.finetune.activations import ActivationStore
 from meninx.finetune.arithmetic import (
     bring_into_fast_form,
     choose_precision,
+    forget_fast_forms,
     quicken,
     run_in_parts,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "choose_precision",
     "compute_histograms",
     "count_partly_trained",
+    "forget_fast_forms",
     "load_backbone",
     "make_histogram_classifier",
     "make_majority_classifier",

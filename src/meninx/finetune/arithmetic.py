@@ -5,6 +5,7 @@ memory and doubles speed; elsewhere it would be slower. Frozen prefixes run on a
 card where CUDA finds one; suffixes train on the processor, many at a time.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -159,12 +160,24 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
 
 def make_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     """Make a new copy of a backbone in the form that runs fastest; see above."""
-    network = quicken(backbone.network, backbone.input_size, find_device())
+    network = copy.deepcopy(_quicken_backbone(backbone))
     is_fast = False
     for name, child in network.named_children():
         is_fast = is_fast or precision == f"bfloat16-from-{name}"
         child.to(dtype=torch.bfloat16 if is_fast else torch.float32)
     return network
+
+
+# Whatever precision it is wanted in, mostly in two one after the other.
+@lru_cache(maxsize=1)
+def _quicken_backbone(backbone: Backbone) -> nn.Sequential:
+    return quicken(backbone.network, backbone.input_size, find_device())
+
+
+def forget_fast_forms() -> None:
+    """Give back the memory of all fast forms that this process has made."""
+    bring_into_fast_form.cache_clear()
+    _quicken_backbone.cache_clear()
 
 
 def quicken(network: nn.Module, side: int, device: torch.device) -> nn.Sequential:

@@ -18,7 +18,7 @@ from meninx.cohort import Images
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
 from meninx.finetune.arithmetic import EXACT
-from meninx.finetune.convolution import freeze_depthwise, fuse_activations, quicken_depthwise
+from meninx.finetune.convolution import freeze_depthwise, fuse_activations, quicken_convolutions
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
 from meninx.finetune.strategy import Strategy
@@ -322,7 +322,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         else:
             fast = FoldedNetwork.fold(suffix, example)
         fuse_activations(fast.network, example)
-        quicken_depthwise(fast.network)
+        quicken_convolutions(fast.network)
         if strategy is Strategy.PARTIAL:
             freeze_depthwise(fast.network)
         return fast

@@ -20,6 +20,7 @@ from meninx.finetune import (
     Strategy,
     bring_into_fast_form,
     choose_precision,
+    forget_fast_forms,
     load_backbone,
     make_histogram_classifier,
     make_majority_classifier,
@@ -234,7 +235,7 @@ def fill_activations(
     for done, _ in enumerate(run_in_workers(_fill_some, work, workers)):
         yield (done + 1) / len(work)
     # Not needed while suffixes are trained, which takes the most memory.
-    bring_into_fast_form.cache_clear()
+    forget_fast_forms()
 
 
 def _fill_some(
