@@ -15,7 +15,7 @@ from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image, Images, as_pixels
-from meninx.finetune.convolution import fuse_activations
+from meninx.finetune.convolution import fuse_activations, quicken_convolutions
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_head
 from meninx.finetune.views import View
@@ -197,6 +197,7 @@ def quicken(network: nn.Module, side: int, device: torch.device) -> nn.Sequentia
     quick = FoldedNetwork.fold(network, example).network
     if device.type == "cpu":
         fuse_activations(quick, example)
+        quicken_convolutions(quick)
     assert isinstance(quick, nn.Sequential)
     return quick.to(device).to(memory_format=torch.channels_last)
 

@@ -73,8 +73,9 @@ class _Convolve(torch.autograd.Function):
         weight = weight.to(inputs.dtype)
         bias = None if bias is None else bias.to(inputs.dtype)
         shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
-        # Forwards, a convolution of float32 takes no more time than the product.
-        if layer.is_pointwise and inputs.dtype == torch.bfloat16:
+        # With a ReLU behind it, a convolution of float32 takes no more time than the product.
+        is_product = layer.largest is None or inputs.dtype == torch.bfloat16
+        if layer.is_pointwise and is_product:
             outputs = _multiply_pixels(inputs, weight, bias, layer.largest)
         elif layer.largest is None:
             padding, stride, dilation, groups = shape
