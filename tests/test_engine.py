@@ -141,6 +141,17 @@ def test_a_1_by_1_convolution_as_a_product_has_the_true_gradients(bias, layout):
         assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_what_is_behind_a_1_by_1_convolution_may_work_in_place():
+    convolution = nn.Conv2d(5, 7, 1)
+    images = torch.randn(2, 5, 4, 3)
+    expected = torch.autograd.grad(
+        functional.silu(convolution(images)).square().sum(), convolution.weight
+    )
+    outputs = functional.silu(FastConvolution(convolution)(images), inplace=True)
+    found = torch.autograd.grad(outputs.square().sum(), convolution.weight)
+    assert torch.allclose(found[0], expected[0], rtol=1e-4, atol=1e-4)
+
+
 def test_only_a_plain_1_by_1_convolution_is_a_product():
     others = [nn.Conv2d(4, 4, 1, stride=2), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 4, 3)]
     others.append(nn.Conv2d(4, 4, 1, padding=1))

@@ -127,7 +127,11 @@ def _multiply_pixels(
     else:
         behind = ("hardtanh", [0, largest], "")
         outputs = torch.ops.mkldnn._linear_pointwise(pixels, matrix, bias, *behind)
-    return outputs.permute(0, 3, 1, 2)
+    n, h, w, c = outputs.shape
+    # No view, as permuting would give: autograd lets nothing work in place on a view that was
+    # made in here, as the SiLU behind it does in some networks.
+    whole = outputs.new_empty(0)
+    return whole.set_(outputs.untyped_storage(), 0, (n, c, h, w), (h * w * c, 1, w * c, c))
 
 
 def _differentiate_pointwise(
