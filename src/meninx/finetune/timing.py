@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -151,6 +151,8 @@ def _time_training(
     return seconds / STEPS / len(rows)
 
 
+# The same for all backbones that give as many features, as the packaged ones do.
+@lru_cache(maxsize=1)
 def _time_heads(views: int, width: int, images: int, classes: int, heads: int) -> float:
     """Time solving linear heads together, for each of them."""
     some = max(min(images, MOST_IMAGES), 2 * classes)
