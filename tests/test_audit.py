@@ -11,9 +11,10 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from meninx.cohort import Cohort, Severity, audit, phantom
+from meninx.cohort.appearance import measure_appearance
 from meninx.cohort.audit.shortcuts import FALSE_ALARMS, _measure_auc, measure_shortcuts
-from meninx.cohort.duplicates import compare_candidates, find_near_duplicates, make_thumbnail
-from meninx.cohort.framing import find_head, frame_head
+from meninx.cohort.duplicates import compare_candidates, find_near_duplicates
+from meninx.cohort.framing import find_head
 
 from . import test_cli
 from .conftest import SHARED_DATA
@@ -139,11 +140,13 @@ def test_a_copy_in_another_fold_is_an_error_and_of_one_patient_is_only_told(tmp_
     assert finding.severity is Severity.INFO and "of one patient" in finding.advice
 
 
-def test_thumbnails_of_anything_can_be_compared():
+def test_thumbnails_of_anything_can_be_compared(tmp_path):
     random = np.random.default_rng(0)
-    shapes = ((1, 1), (2, 700), (40, 30))
-    odd = [frame_head(pixels) for pixels in (np.eye(3), *map(random.random, shapes))]
-    thumbnails = np.stack([np.frombuffer(make_thumbnail(p), np.uint8).reshape(64, 64) for p in odd])
+    odd = [np.eye(3), random.random((1, 1)), random.random((2, 700)), random.random((40, 30, 3))]
+    file = tmp_path / "odd.png"  # only its header would be read
+    file.touch()
+    made = [measure_appearance(file, pixels).thumbnail for pixels in odd]
+    thumbnails = np.stack([np.frombuffer(one, np.uint8).reshape(64, 64) for one in made])
     pairs, likeness = compare_candidates(thumbnails)
     assert np.isfinite(likeness).all() and (pairs[:, 0] < pairs[:, 1]).all()
     assert find_near_duplicates(thumbnails[:1])[0].shape == (0, 2)
