@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import logging
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,6 +24,7 @@ from pydicom.uid import generate_uid
 
 from meninx.cohort import Cohort, SampleRule, audit, read_image
 from meninx.cohort.pseudonyms import Pseudonyms
+from meninx.cohort.quiet import quiet_libraries
 from meninx.errors import CohortError, MeninxError, StudyError
 from meninx.finetune import Strategy
 from meninx.study import Study, compare_runs
@@ -138,6 +141,21 @@ def test_errors_and_findings_never_hold_what_stands_in_a_header(tmp_path, caplog
     told += [str(warning.message) for warning in recwarn]
     everything = "\n".join(told).lower().encode()
     assert not any(word in everything for word in PLANTED)
+
+
+def test_libraries_are_silent_until_the_last_of_several_readers_has_left(recwarn):
+    logger = logging.getLogger("pydicom")
+    usual = logger.level
+    first, second = quiet_libraries(), quiet_libraries()
+    first.__enter__()
+    second.__enter__()
+    # The one that came first goes first, as threads do.
+    first.__exit__(None, None, None)
+    warnings.warn(SECRET, stacklevel=1)
+    assert not recwarn.list and not logger.isEnabledFor(logging.CRITICAL)
+    second.__exit__(None, None, None)
+    warnings.warn("heard again", stacklevel=1)
+    assert [str(one.message) for one in recwarn] == ["heard again"] and logger.level == usual
 
 
 # --- pseudonyms --------------------------------------------------------------------------------

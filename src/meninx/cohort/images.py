@@ -110,10 +110,12 @@ def _decode_source(source: Path | str | Sample, frame: int | None, axis: Axis) -
         frame = source.frame if frame is None else frame
         axis, source = source.axis, source.path
     path = Path(source)
-    frames = open_frames(path, axis)
-    if frame is None:
-        (frame,) = choose_frames(frames.count, 1)
-    return decode_frame(path, frames, frame)
+    # One silence for both steps: to begin and to end it takes half a millisecond.
+    with quiet_libraries():
+        frames = open_frames(path, axis)
+        if frame is None:
+            (frame,) = choose_frames(frames.count, 1)
+        return decode_frame(path, frames, frame)
 
 
 def open_frames(path: Path, axis: Axis = Axis.AXIAL) -> Frames:

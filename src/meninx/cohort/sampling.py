@@ -4,13 +4,16 @@ In: entries of a folder or a manifest. Out: samples, with what must be known of 
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from meninx.cohort.appearance import measure_appearance
 from meninx.cohort.images import decode_frame, fingerprint_pixels, open_frames
 from meninx.cohort.listing import Entry, Skipped
+from meninx.cohort.quiet import quiet_libraries
 from meninx.cohort.sample import Sample
 from meninx.cohort.slices import Axis, SliceChoice, choose_slices
 from meninx.errors import CohortError, ImageError
@@ -45,6 +48,10 @@ class SampleRule:
 
 USUAL_RULE = SampleRule()
 
+# Files that are read at a time. Decoders and arrays let other threads run while they work, Python
+# does not: two threads take 0.7 of the time of one, and more take no less.
+READERS = 2
+
 
 def read_samples(entries: Sequence[Entry], rule: SampleRule) -> tuple[list[Sample], list[Skipped]]:
     """Decode what is listed and measure it.
@@ -58,13 +65,22 @@ def read_samples(entries: Sequence[Entry], rule: SampleRule) -> tuple[list[Sampl
     """
     samples: list[Sample] = []
     bad = []
-    for entry in entries:
-        try:
-            samples += _read_entry(entry, rule)
-        except ImageError as problem:
-            reason = str(problem).removeprefix(f"{entry.path}: ")
-            bad.append(Skipped(entry.path, entry.label, reason))
+    # Quiet around them all: to begin and end it for every image takes a tenth of the time.
+    with quiet_libraries(), ThreadPoolExecutor(READERS) as pool:
+        for found in pool.map(partial(_try_entry, rule=rule), entries):
+            if isinstance(found, Skipped):
+                bad.append(found)
+            else:
+                samples += found
     return samples, bad
+
+
+def _try_entry(entry: Entry, rule: SampleRule) -> list[Sample] | Skipped:
+    try:
+        return _read_entry(entry, rule)
+    except ImageError as problem:
+        reason = str(problem).removeprefix(f"{entry.path}: ")
+        return Skipped(entry.path, entry.label, reason)
 
 
 def _read_entry(entry: Entry, rule: SampleRule) -> list[Sample]:
