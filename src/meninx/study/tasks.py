@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.base import ClassifierMixin
 
+from meninx.cohort import Image
 from meninx.evaluate import Split
 from meninx.finetune import (
     ActivationStore,
@@ -26,12 +27,9 @@ from meninx.finetune import (
     make_majority_classifier,
     make_views,
 )
+from meninx.memory import give_memory_back
 from meninx.study.plan import Cell
 from meninx.study.workers import run_in_workers
-
-# Whose activations a worker computes between two returns of its memory to the system, which hands
-# it out again page by page, cleared: for every single image that took a quarter of the time.
-IMAGES_AT_A_TIME = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,9 @@ def fit_on_all(
 
 
 def _fit(classifier: ClassifierMixin, images: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
-    return classifier.fit(images, labels)
+    classifier.fit(images, labels)
+    give_memory_back()
+    return classifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +176,15 @@ def run_tasks(
         How many processes; by default one a processor core.
     """
     work = [(piece, labels) for piece in divide(tasks, inputs)]
-    for results in run_in_workers(Piece.run, work, workers):
+    for results in run_in_workers(_run_piece, work, workers):
         yield from results
+
+
+def _run_piece(piece: Piece, labels: np.ndarray) -> list[TaskResult]:
+    results = piece.run(labels)
+    # The next piece may train another network, which has no use for blocks of these sizes.
+    give_memory_back()
+    return results
 
 
 def choose_precisions(
@@ -227,19 +234,15 @@ def fill_activations(
         # Before the workers are forked: they then share its weights.
         bring_into_fast_form(load_backbone(name), precision)
     ActivationStore().trim()
-    work = [
-        (*key, cuts, images[start : start + IMAGES_AT_A_TIME])
-        for key, cuts in needed.items()
-        for start in range(0, len(images), IMAGES_AT_A_TIME)
-    ]
-    for done, _ in enumerate(run_in_workers(_fill_some, work, workers)):
+    work = [(*key, cuts, image) for key, cuts in needed.items() for image in images]
+    for done, _ in enumerate(run_in_workers(_fill_one, work, workers)):
         yield (done + 1) / len(work)
     # Not needed while suffixes are trained, which takes the most memory.
     forget_fast_forms()
 
 
-def _fill_some(
-    name: str, precision: str, augmentation: float, cuts: Sequence[str], images: np.ndarray
+def _fill_one(
+    name: str, precision: str, augmentation: float, cuts: Sequence[str], image: Image
 ) -> None:
     views = make_views(FineTunedClassifier().views, augmentation)
-    ActivationStore(precision=precision).fill(load_backbone(name), cuts, list(images), views)
+    ActivationStore(precision=precision).fill(load_backbone(name), cuts, [image], views)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from meninx.memory import give_memory_back, keep_memory_between_steps, shared_memory
+from meninx.memory import keep_memory_between_steps, shared_memory
 
 Result = TypeVar("Result")
 
@@ -70,13 +70,11 @@ def _stay_on_one_thread() -> None:
 
 def _call_here(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
     with one_thread():
-        return _call(function, arguments)
+        return function(*arguments)
 
 
 def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
-    result = function(*arguments)
-    give_memory_back()
-    return result
+    return function(*arguments)
 
 
 @contextmanager
