@@ -30,7 +30,7 @@ from meninx.explain import (
 )
 from meninx.files import write_whole
 from meninx.finetune import Ensemble, FineTunedClassifier
-from meninx.memory import give_memory_back
+from meninx.memory import give_memory_back, gives_memory_back
 from meninx.study.lesions import find_lesion
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, fit_classifier
@@ -167,6 +167,7 @@ def write_examples(
     )
 
 
+@gives_memory_back
 def _explain_fold(
     task: Task, examples: Sequence[Example], cohort: Cohort, predicted: np.ndarray
 ) -> FoldExplanation:

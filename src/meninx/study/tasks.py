@@ -27,7 +27,7 @@ from meninx.finetune import (
     make_majority_classifier,
     make_views,
 )
-from meninx.memory import give_memory_back
+from meninx.memory import gives_memory_back
 from meninx.study.plan import Cell
 from meninx.study.workers import run_in_workers
 
@@ -113,10 +113,9 @@ def fit_on_all(
     return Ensemble.of_fitted(fitted) if cell.members else fitted[0]
 
 
+@gives_memory_back
 def _fit(classifier: ClassifierMixin, images: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
-    classifier.fit(images, labels)
-    give_memory_back()
-    return classifier
+    return classifier.fit(images, labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +132,7 @@ class Piece:
         classifier = make_classifier(task.cell, task.seed)
         return isinstance(classifier, FineTunedClassifier) and classifier.is_solved
 
+    @gives_memory_back
     def run(self, labels: np.ndarray) -> list[TaskResult]:
         """Fit on the training sides and predict the test sides."""
         started = time.perf_counter()
@@ -176,15 +176,8 @@ def run_tasks(
         How many processes; by default one a processor core.
     """
     work = [(piece, labels) for piece in divide(tasks, inputs)]
-    for results in run_in_workers(_run_piece, work, workers):
+    for results in run_in_workers(Piece.run, work, workers):
         yield from results
-
-
-def _run_piece(piece: Piece, labels: np.ndarray) -> list[TaskResult]:
-    results = piece.run(labels)
-    # The next piece may train another network, which has no use for blocks of these sizes.
-    give_memory_back()
-    return results
 
 
 def choose_precisions(
@@ -199,6 +192,7 @@ def choose_precisions(
     return dict(zip(names, run_in_workers(_choose_precision, work, workers), strict=True))
 
 
+@gives_memory_back
 def _choose_precision(
     name: str, images: np.ndarray, labels: np.ndarray, augmentation: float
 ) -> str:
