@@ -390,7 +390,7 @@ def test_bfloat16_is_used_only_where_probabilities_hardly_move(discs, monkeypatc
 
 @pytest.mark.parametrize(
     ("moves", "precision"),
-    [([0.5] * 4, "float32"), ([0.0] * 5 + [0.01] + [0.0] * 6, "bfloat16-from-stage1")],
+    [([0.5] * 6, "float32"), ([0.0] * 5 + [0.01] + [0.0] * 6, "bfloat16-from-stage1")],
     ids=["the first is enough", "the last of six"],
 )
 def test_one_image_that_moves_too_far_refuses_a_precision(moves, precision, discs, monkeypatch):

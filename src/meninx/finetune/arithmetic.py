@@ -26,7 +26,7 @@ LARGEST_MOVE = 0.01
 IMAGES_TO_CHECK = 6
 # The first layers see the image itself, whose fine steps bfloat16 rounds off; they are kept in
 # float32 where that is what moves the probabilities.
-FAST_FROM = ("stem", "stage1", "stage2", "stage3")
+FAST_FROM = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5")
 EXACT = "float32"
 
 # Of the square that shows which layer feeds which; any CNN has maps of some pixels left of it.
