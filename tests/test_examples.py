@@ -8,7 +8,7 @@ from PIL import Image
 
 from meninx.cohort import Cohort, phantom, read_image
 from meninx.evaluate import Predictions
-from meninx.study.examples import MOST_REFITS, MOST_WRONG, choose_examples, choose_folds
+from meninx.study.examples import MOST_FOLDS, MOST_WRONG, choose_examples, choose_folds
 from meninx.study.lesions import find_lesion
 
 
@@ -30,13 +30,13 @@ def predictions():
 FOLDS = np.arange(30).reshape(5, 6)
 
 
-def test_the_folds_with_the_most_wrong_answers_are_fitted_again(predictions):
+def test_the_folds_with_the_most_wrong_answers_are_looked_at(predictions):
     assert choose_folds(predictions, list(FOLDS)) == [1, 3]
     assert choose_folds(predictions, list(FOLDS[:1])) == [0]
-    assert len(choose_folds(predictions, [np.array([row]) for row in range(30)])) == MOST_REFITS
+    assert len(choose_folds(predictions, [np.array([row]) for row in range(30)])) == MOST_FOLDS
 
 
-def test_examples_come_from_the_folds_that_are_fitted_again(predictions):
+def test_examples_come_from_the_folds_that_are_looked_at(predictions):
     rows = FOLDS[[0, 1]].ravel()
     examples = choose_examples(predictions, rows)
     assert {example.row for example in examples} <= set(rows.tolist())

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
@@ -22,9 +23,17 @@ from meninx.matrix import Advice
 from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
 from meninx.study.costs import Costs, fit_into, price
 from meninx.study.crossvalidation import CrossValidation
+from meninx.study.fold_models import FoldModels
 from meninx.study.plan import PARTIAL_SETTINGS
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, TaskResult, divide, fit_on_all, run_tasks
+from meninx.study.tasks import (
+    Task,
+    TaskResult,
+    divide,
+    fit_classifier,
+    fit_on_all,
+    run_tasks,
+)
 from meninx.study.workers import _choose_start, run_in_workers
 from tests.conftest import write_cohort
 
@@ -374,6 +383,60 @@ def test_an_ensemble_is_fitted_side_by_side_as_one_after_the_other(disc_cohort):
         for workers in (1, 2)
     ]
     assert np.array_equal(*answers)
+
+
+def make_tasks(cohort, models):
+    """A partial cell's task of each of two folds."""
+    plan = Plan.make(advise("partial", 1), (LITE0,))
+    (cell,) = [cell for cell in plan.candidates if cell.cut == "stage7"]
+    cell = replace(cell, settings={**cell.settings, "epochs": 1})
+    splits = split_by_patient(cohort.labels, cohort.groups, folds=2, repeats=1)
+    return [Task(cell, split, 0, models) for split in splits]
+
+
+def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
+    disc_cohort, tmp_path, monkeypatch
+):
+    images, labels = disc_cohort.images, disc_cohort.labels
+    models = FoldModels(tmp_path / "models")
+    tasks = make_tasks(disc_cohort, models)
+    fitted = []
+    fit = FineTunedClassifier.fit
+    monkeypatch.setattr(
+        FineTunedClassifier, "fit", lambda self, X, y: fitted.append(X.tolist()) or fit(self, X, y)
+    )
+    first, again, other = (
+        fit_classifier(task, images, labels) for task in (tasks[0], tasks[0], tasks[1])
+    )
+    assert fitted == [images[task.split.train].tolist() for task in tasks]
+    assert again.classes_.tolist() == first.classes_.tolist()
+    for name, tensor in first.network_.state_dict().items():
+        assert torch.equal(tensor, again.network_.state_dict()[name]), name
+    probabilities = first.predict_proba(images)
+    assert np.array_equal(probabilities, again.predict_proba(images))
+    assert not np.array_equal(probabilities, other.predict_proba(images))
+    other_settings = replace(tasks[0].cell, settings={**tasks[0].cell.settings, "epochs": 2})
+    for change in ({"seed": 1}, {"cell": other_settings}):
+        fit_classifier(replace(tasks[0], **change), images, labels)
+    assert len(fitted) == 4
+    models.remove()
+    assert not models.folder.exists()
+
+
+@pytest.mark.parametrize("fault", ["cut short", "of another network", "nowhere to write"])
+def test_a_model_that_was_not_kept_whole_is_trained_again(fault, disc_cohort, tmp_path):
+    models = FoldModels(tmp_path / "models")
+    task = make_tasks(disc_cohort, models)[0]
+    if fault == "nowhere to write":
+        models.folder.write_text("a file where the folder should be")
+    expected = fit_classifier(task, disc_cohort.images, disc_cohort.labels)
+    for file in models.folder.glob("*"):
+        content = file.read_bytes()
+        foreign = save({"head.1.weight": torch.zeros(2, 2)})
+        file.write_bytes(content[:-1] if fault == "cut short" else foreign)
+    given = fit_classifier(task, disc_cohort.images, disc_cohort.labels)
+    for name, tensor in expected.network_.state_dict().items():
+        assert torch.equal(tensor, given.network_.state_dict()[name]), name
 
 
 def _square(number):

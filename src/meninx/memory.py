@@ -9,14 +9,9 @@ import ctypes
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 # Of glibc's mallopt: its names for the two limits, and a gibibyte, more than a step ever takes.
 MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -1, -3
@@ -78,21 +73,6 @@ def give_memory_back() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # only glibc has it
             ctypes.CDLL(None).malloc_trim(0)
-
-
-def gives_memory_back(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate what a worker is given to do: what it freed goes back when it has returned.
-
-    The worker may be next to train another network, or wait while others need the memory.
-    """
-
-    @wraps(function)
-    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
-        result = function(*arguments, **named)
-        give_memory_back()
-        return result
-
-    return call
 
 
 def give_libraries_back() -> None:

@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -236,6 +236,30 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             _average_logits(head, features[test]).softmax(dim=1).numpy()
             for head, (_, test) in zip(heads, sides, strict=True)
         ]
+
+    def copy_trained(self) -> dict[str, torch.Tensor]:
+        """Copy the weights of what was trained, the suffix and the head, by their names."""
+        check_is_fitted(self)
+        trained = nn.ModuleDict({"suffix": self.suffix_, "head": self.head_})
+        return {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}
+
+    def restore(self, trained: Mapping[str, torch.Tensor], y: Sequence[object]) -> Self:
+        """Become the classifier that was fitted before, without training.
+
+        Parameters
+        ----------
+        trained
+            Of its :meth:`copy_trained`.
+        y
+            The labels that it was fitted on.
+        """
+        self.classes_ = np.unique(np.asarray(y))
+        self.backbone_, self.cut_ = self.choose_network()
+        suffix = self.backbone_.suffix(self.cut_)
+        head = self.make_head(self.backbone_.features, len(self.classes_))
+        nn.ModuleDict({"suffix": suffix, "head": head}).load_state_dict(trained)
+        self.suffix_, self.head_ = suffix.eval(), head.eval()
+        return self
 
     @property
     def network_(self) -> nn.Sequential:

@@ -23,7 +23,6 @@ from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_heads
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
-from meninx.memory import gives_memory_back
 
 STEPS = 2
 # Enough for linear heads to show how long they take.
@@ -61,7 +60,6 @@ class FitTimes:
     prediction: float
 
 
-@gives_memory_back
 def time_fits(
     classifiers: Sequence[FineTunedClassifier], image: Image, images: int, classes: int, heads: int
 ) -> list[FitTimes]:

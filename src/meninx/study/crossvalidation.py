@@ -17,7 +17,8 @@ from rich.progress import (
 from meninx.cohort import Cohort
 from meninx.evaluate import Predictions, Split
 from meninx.finetune import compute_histograms
-from meninx.study.plan import Cell, Plan
+from meninx.study.fold_models import FoldModels
+from meninx.study.plan import Cell, Plan, Role
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, TaskResult, fill_activations, run_tasks
 from meninx.study.verdict import CellResult
@@ -87,7 +88,7 @@ class CrossValidation:
     ) -> Iterator[tuple[Cell, pd.DataFrame, float]]:
         """Run the tasks of all cells together; give each cell when its last one is done."""
         tasks = [
-            Task(cell, split, self.seed)
+            Task(cell, split, self.seed, self._choose_keeper(cell, split))
             # The longest first: no worker is left alone with one at the end, and the first work
             # of a new worker, which takes some 0.1 s more, is not the shortest.
             for cell in sorted(cells, key=_predict_task, reverse=True)
@@ -105,6 +106,11 @@ class CrossValidation:
             if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
                 yield task.cell, self._tabulate(done), sum(one.seconds for _, one in done)
                 done = []
+
+    def _choose_keeper(self, cell: Cell, split: Split) -> FoldModels | None:
+        """Say where a model is kept: the examples are those of a candidate's first repeat."""
+        is_asked_for = cell.role is Role.CANDIDATE and split.repeat == 0
+        return self.folder.models if is_asked_for else None
 
     def _average(self, cell: Cell, results: Mapping[str, CellResult]) -> tuple[pd.DataFrame, float]:
         """Average the out-of-fold probabilities of an ensemble's members, which have been run."""

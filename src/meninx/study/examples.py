@@ -1,9 +1,8 @@
 """Examples: images that the chosen cell got right and wrong, with heatmaps that are tested.
 
 Each heatmap is made by the model of the fold in which the image was tested: a model that had
-not seen the patient. Those models were not kept, and fitting them again is what this step
-costs. So only a few folds are fitted again, those with the most wrong answers, and the
-examples are theirs: the surest wrong answers of these folds, not of the whole cohort. The same
+not seen the patient. Only a few folds are looked at again, those with the most wrong answers, and
+the examples are theirs: the surest wrong answers of these folds, not of the whole cohort. The same
 models serve the sanity check of the heatmaps and, where lesions are marked, their localisation.
 """
 
@@ -30,15 +29,15 @@ from meninx.explain import (
 )
 from meninx.files import write_whole
 from meninx.finetune import Ensemble, FineTunedClassifier
-from meninx.memory import give_memory_back, gives_memory_back
+from meninx.memory import give_memory_back
 from meninx.study.lesions import find_lesion
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, fit_classifier
 from meninx.study.workers import run_in_workers
 
 MOST_WRONG = 6
-MOST_REFITS = 2
-# In each fold that is fitted again: images in the sanity check, and with a lesion.
+MOST_FOLDS = 2
+# In each fold that is looked at again: images in the sanity check, and with a lesion.
 MOST_FORGOTTEN, MOST_MARKED = 8, 64
 # Images that are explained at a time; more than one, since random layers are normalised by them.
 BATCH = 2
@@ -81,7 +80,7 @@ class FoldExplanation:
 
 
 def choose_folds(predictions: Predictions, tests: Sequence[np.ndarray]) -> list[int]:
-    """Choose the folds to fit again: those with the most wrong answers.
+    """Choose the folds to look at again: those with the most wrong answers.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ def choose_folds(predictions: Predictions, tests: Sequence[np.ndarray]) -> list[
     """
     is_wrong = predictions.predicted[0] != predictions.labels
     most_first = sorted(range(len(tests)), key=lambda fold: -int(is_wrong[tests[fold]].sum()))
-    return sorted(most_first[:MOST_REFITS])
+    return sorted(most_first[:MOST_FOLDS])
 
 
 def choose_examples(predictions: Predictions, rows: np.ndarray) -> list[Example]:
@@ -137,8 +136,8 @@ def write_examples(
     predictions
         Out-of-fold ones of the cell.
     tasks
-        The cell's tasks of the first repeat; at most two are run again, and give the same
-        model as before.
+        The cell's tasks of the first repeat; the models of at most two are used, as they were
+        kept, or trained again to the same.
     workers
         How many processes.
     """
@@ -167,11 +166,10 @@ def write_examples(
     )
 
 
-@gives_memory_back
 def _explain_fold(
     task: Task, examples: Sequence[Example], cohort: Cohort, predicted: np.ndarray
 ) -> FoldExplanation:
-    """Fit a fold's model again and look at its test images with it."""
+    """Look at the test images of a fold with its model."""
     members = _list_members(fit_classifier(task, cohort.images, cohort.labels))
     give_memory_back()
     test = task.split.test.tolist()

@@ -12,6 +12,7 @@ import tomli_w
 
 from meninx.errors import StudyError
 from meninx.files import write_whole
+from meninx.study.fold_models import FoldModels
 
 
 class RunFolder:
@@ -69,6 +70,11 @@ class RunFolder:
                 f"{self.path} holds another study (its {', '.join(differing)} differ); "
                 "add --fresh to replace it, or name another folder with -o"
             )
+
+    @property
+    def models(self) -> FoldModels:
+        """What cross-validation trained, until the study removes it."""
+        return FoldModels(self.path / "models")
 
     def write_json(self, name: str, content: object) -> None:
         """Write a JSON file; numbers that are none are refused."""

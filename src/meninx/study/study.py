@@ -155,8 +155,10 @@ class Study:
         folder.write_json("evaluation.json", evaluation)
 
         chosen = verdict.chosen
-        tasks = [Task(chosen.cell, split, self.seed) for split in splits if split.repeat == 0]
+        first = [split for split in splits if split.repeat == 0]
+        tasks = [Task(chosen.cell, split, self.seed, folder.models) for split in first]
         write_examples(folder, self.cohort, chosen.predictions, tasks, workers)
+        folder.models.remove()
 
         self._write_bundle(folder, verdict, novelty, workers)
 

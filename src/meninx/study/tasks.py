@@ -27,7 +27,7 @@ from meninx.finetune import (
     make_majority_classifier,
     make_views,
 )
-from meninx.memory import gives_memory_back
+from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell
 from meninx.study.workers import run_in_workers
 
@@ -42,11 +42,14 @@ class Task:
         Which.
     seed
         Of the study; each task derives its own.
+    models
+        Keeps what is trained; None where nothing asks for it again.
     """
 
     cell: Cell
     split: Split
     seed: int
+    models: FoldModels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +89,15 @@ def fit_classifier(task: Task, inputs: np.ndarray, labels: np.ndarray) -> Classi
     labels
         ``(n,)`` class indices.
     """
+    if task.cell.members:
+        each = [replace(task, cell=member) for member in task.cell.members]
+        return Ensemble.of_fitted([fit_classifier(one, inputs, labels) for one in each])
     own_seed = np.random.SeedSequence([task.seed, task.split.repeat, task.split.fold])
     classifier = make_classifier(task.cell, int(own_seed.generate_state(1)[0]))
-    return classifier.fit(inputs[task.split.train], labels[task.split.train])
+    side = task.split.train
+    if task.models is None:
+        return classifier.fit(inputs[side], labels[side])
+    return task.models.fit(classifier, inputs[side], labels[side])
 
 
 def fit_on_all(
@@ -113,7 +122,6 @@ def fit_on_all(
     return Ensemble.of_fitted(fitted) if cell.members else fitted[0]
 
 
-@gives_memory_back
 def _fit(classifier: ClassifierMixin, images: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
     return classifier.fit(images, labels)
 
@@ -132,7 +140,6 @@ class Piece:
         classifier = make_classifier(task.cell, task.seed)
         return isinstance(classifier, FineTunedClassifier) and classifier.is_solved
 
-    @gives_memory_back
     def run(self, labels: np.ndarray) -> list[TaskResult]:
         """Fit on the training sides and predict the test sides."""
         started = time.perf_counter()
@@ -192,7 +199,6 @@ def choose_precisions(
     return dict(zip(names, run_in_workers(_choose_precision, work, workers), strict=True))
 
 
-@gives_memory_back
 def _choose_precision(
     name: str, images: np.ndarray, labels: np.ndarray, augmentation: float
 ) -> str:

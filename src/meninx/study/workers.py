@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -11,9 +12,13 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from meninx.memory import keep_memory_between_steps, shared_memory
+from meninx.memory import give_memory_back, keep_memory_between_steps, shared_memory
 
 Result = TypeVar("Result")
+
+# Freed memory goes back to the system after calls that took so long. After each image of 0.1 s
+# it took another 0.01 s, since the next one's memory came back page by page.
+SECONDS_WORTH_IT = 0.5
 
 
 def run_in_workers(
@@ -70,11 +75,16 @@ def _stay_on_one_thread() -> None:
 
 def _call_here(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
     with one_thread():
-        return function(*arguments)
+        return _call(function, arguments)
 
 
 def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
-    return function(*arguments)
+    """Call a function; its worker may next train another network, or wait for the others."""
+    started = time.perf_counter()
+    result = function(*arguments)
+    if time.perf_counter() - started > SECONDS_WORTH_IT:
+        give_memory_back()
+    return result
 
 
 @contextmanager
