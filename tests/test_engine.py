@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 from torch.nn import functional
 
@@ -123,6 +124,27 @@ def test_a_fast_depthwise_convolution_has_the_true_gradients(kernel, stride, pad
     assert torch.allclose(fast(images), convolution(images), atol=1e-5)
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(12, 12), (13, 11), (14, 17)], ids=str)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "groups"),
+    [(3, 2, 1, 6), (5, 2, 1, 6), (3, 1, 1, 6), (2, 3, 1, 6), (3, 2, 2, 6), (3, 2, 1, 1)],
+)
+def test_a_fast_convolution_pads_by_the_rule_of_tensorflow(kernel, stride, dilation, groups, size):
+    convolution = Conv2dSame(6, 6, kernel, stride, dilation=dilation, groups=groups)
+    fast = FastConvolution(convolution)
+    images = torch.randn(2, 6, *size).to(memory_format=torch.channels_last).requires_grad_()
+    expected = convolution(images)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(images), expected, atol=1e-5, rtol=1e-5)
+    weights = torch.randn_like(expected)
+    wanted = (images, *convolution.parameters())
+    found = torch.autograd.grad((fast(images) * weights).sum(), wanted)
+    for one, other in zip(
+        found, torch.autograd.grad((expected * weights).sum(), wanted), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -1,5 +1,7 @@
 """Fine-tuning: scikit-learn's manners, a prefix that stays frozen and is run only once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy
@@ -7,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.errors import CohortError, StudyError, TrainingError
@@ -21,8 +24,11 @@ from meninx.finetune import (
     make_majority_classifier,
     make_views,
 )
-from meninx.finetune.heads import solve_linear_head, solve_linear_heads
+from meninx.finetune.activations import StoredActivations
+from meninx.finetune.classifier import START_REGULARISATION
+from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
 from meninx.finetune.regression import solve_regressions
+from meninx.finetune.training import Recipe, draw_batches, train
 from tests.conftest import draw_disc
 
 LITE0 = "tf_efficientnet_lite0"
@@ -248,8 +254,8 @@ def test_folds_predicted_together_are_predicted_as_one_by_one(discs):
     rows = np.arange(18)
     sides = [(np.delete(rows, test), test) for test in (rows[:3], rows[3:8])]
     together = classifier.cross_predict(images, labels, sides)
-    for (train, test), found in zip(sides, together, strict=True):
-        alone = clone(classifier).fit(images[train], labels[train]).predict_proba(images[test])
+    for (side, test), found in zip(sides, together, strict=True):
+        alone = clone(classifier).fit(images[side], labels[side]).predict_proba(images[test])
         np.testing.assert_allclose(found, alone, atol=1e-3)
     with pytest.raises(StudyError, match="together"):
         FineTunedClassifier(**SMALL, extra_layers=(4,)).cross_predict(images, labels, sides)
@@ -272,10 +278,11 @@ def test_the_same_seed_gives_the_same_network_bit_for_bit(strategy, discs):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_fitting_leaves_the_global_random_state_alone(discs):
+@pytest.mark.parametrize(("strategy", "cut"), [("frozen", None), ("partial", "stage7")])
+def test_fitting_leaves_the_global_random_state_alone(strategy, cut, discs):
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    FineTunedClassifier(strategy="partial", cut="stage7", **SMALL).fit(*discs)
+    FineTunedClassifier(strategy=strategy, cut=cut, **SMALL).fit(*discs)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -340,6 +347,63 @@ def test_training_that_leaves_the_numbers_is_refused(cut, discs):
     )
     with pytest.raises(TrainingError, match="learning rate of 1e\\+30"):
         classifier.fit(images, labels)
+
+
+def test_partial_starts_from_a_head_that_was_solved_and_full_from_a_random_one(discs):
+    images, labels = discs
+    still = {**SMALL, "epochs": 1, "learning_rate": 0.0}
+    frozen = FineTunedClassifier(**SMALL, regularisation=START_REGULARISATION).fit(images, labels)
+    partial = FineTunedClassifier(strategy="partial", cut="stage7", **still).fit(images, labels)
+    assert torch.equal(partial.head_[-1].weight, frozen.head_[-1].weight)
+    full = FineTunedClassifier(strategy="full", **still).fit(images, labels)
+    assert torch.equal(full.head_[-1].weight, full.make_head(1280, 3)[-1].weight)
+    layered = FineTunedClassifier(strategy="partial", cut="stage7", extra_layers=(4,), **still)
+    layered.fit(images, labels)
+    assert torch.equal(layered.head_[-1].weight, layered.make_head(1280, 3)[-1].weight)
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "batch", "expected"),
+    [
+        (42, 10, 16, (30, 420)),
+        (21, 7, 8, (36, 252)),
+        (16, 12, 16, (30, 480)),
+        (42, 7, 8, (35, 294)),
+    ],
+)
+def test_few_images_are_looked_at_more_often(images, epochs, batch, expected):
+    batches = draw_batches(images, 8, Recipe(epochs, batch, 1e-3, 0.0, 0.0), seed=0)
+    assert (len(batches), sum(len(rows) for rows, _ in batches)) == expected
+
+
+def test_the_weights_of_the_last_steps_are_averaged(monkeypatch):
+    """Each step's weights are noted; training is the same whether they are averaged or not."""
+    features = torch.randn(50, 1, 5, generator=torch.Generator().manual_seed(0))
+    labels = np.arange(50) % 2
+    recipe = Recipe(4, 10, 0.1, 0.01, 0.0)
+    batches = draw_batches(50, 1, recipe, seed=0)
+    noted = []
+
+    class Noting(torch.optim.AdamW):
+        def step(self, *arguments):
+            super().step(*arguments)
+            noted.append(
+                [p.detach().clone() for group in self.param_groups for p in group["params"]]
+            )
+
+    monkeypatch.setattr(torch.optim, "AdamW", Noting)
+    activations = StoredActivations(tuple(features))
+    ends = {}
+    for averaged in (0.0, 0.5):
+        torch.manual_seed(0)
+        suffix, head = nn.Identity(), build_head(5, 2, (), dropout=0.1)
+        noted.clear()
+        train(suffix, head, activations, labels, batches, replace(recipe, averaged=averaged), 0)
+        ends[averaged] = [parameter.detach() for parameter in head.parameters()]
+    assert len(noted) == len(batches) == 30
+    for last, average, steps in zip(ends[0.0], ends[0.5], zip(*noted, strict=True), strict=True):
+        assert torch.equal(last, steps[-1])
+        torch.testing.assert_close(average, torch.stack(steps[15:]).mean(dim=0))
 
 
 def test_one_class_is_refused(discs):

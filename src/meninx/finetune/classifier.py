@@ -27,6 +27,10 @@ from meninx.finetune.views import make_views
 
 PREDICTION_BATCH = 4
 
+# Of the head that training starts from, and the last part of the steps that is averaged
+# (benchmarks/accuracy_notes.md).
+START_REGULARISATION, AVERAGED = 0.003, 0.5
+
 
 class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     """Classify images with a pretrained CNN, fine-tuned by one of the strategies.
@@ -157,7 +161,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             raise CohortError("a classifier needs images of at least two classes")
         self.backbone_, self.cut_ = self.choose_network()
         activations = self._get_activations(self.backbone_, self.cut_, X)
-        head = self.make_head(self.backbone_.features, len(self.classes_))
+        head = self._start_head(X, targets)
         suffix: nn.Module = nn.Identity()
         if self.is_solved:
             features = compute_all_features(suffix, activations, self.views)
@@ -197,6 +201,18 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     def is_solved(self) -> bool:
         """Whether all that is fitted is a linear head: solved, and not trained step by step."""
         return Strategy(self.strategy) is Strategy.FROZEN and not self.extra_layers
+
+    @property
+    def starts_solved(self) -> bool:
+        """Whether gradient descent starts from a linear head that was solved."""
+        return Strategy(self.strategy) is Strategy.PARTIAL and not self.extra_layers
+
+    @property
+    def needed_cuts(self) -> tuple[str, ...]:
+        """The cuts whose stored activations a fit reads."""
+        cuts = {Strategy.FROZEN: ("head",), Strategy.PARTIAL: (str(self.cut),)}
+        own = cuts.get(Strategy(self.strategy), ())
+        return (*own, "head") if self.starts_solved else own
 
     def cross_predict(
         self, X: Images, y: Sequence[object], sides: Sequence[tuple[np.ndarray, np.ndarray]]
@@ -303,6 +319,20 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             torch.default_generator.manual_seed(self.random_state)
             return build_head(features, classes, self.extra_layers, self.dropout)
 
+    def _start_head(self, X: Images, targets: np.ndarray) -> nn.Sequential:
+        """Make the head that training starts from.
+
+        For ``partial`` a linear head is solved first, on what the pretrained network makes of the
+        images, so loosely that they have still much to teach: from a head that fits them nothing
+        is learned any more, and a random one shakes the layers below until it has learned itself.
+        """
+        head = self.make_head(self.backbone_.features, len(self.classes_))
+        if self.starts_solved:
+            activations = self._get_activations(self.backbone_, "head", X)
+            features = compute_all_features(nn.Identity(), activations, self.views)
+            head[-1] = solve_linear_head(features.numpy(), targets, START_REGULARISATION)
+        return head
+
     def _train(
         self, suffix: nn.Module, head: nn.Module, activations: Activations, targets: np.ndarray
     ) -> None:
@@ -320,6 +350,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
+            averaged=AVERAGED if Strategy(self.strategy) is Strategy.PARTIAL else 0.0,
         )
 
     def count_looks(self, images: int) -> int:

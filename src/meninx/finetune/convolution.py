@@ -69,21 +69,21 @@ class FastConvolution(nn.Module):
         """Give inputs and weight, and how many zeros the library puts around the inputs.
 
         By TensorFlow's rule an odd number of zeros is one more behind than before, which the
-        library does not know. A larger copy of the inputs takes a tenth of a prefix's time; so
-        where it can, a depthwise kernel gets a row and a column of zeros before it instead.
+        library does not know. A larger copy of the inputs takes up to a tenth of a prefix's time;
+        so where nothing is trained a depthwise kernel gets zeros before it instead.
         """
         if not self.pads_to_same:
             return inputs, self.weight, self.padding
-        kernel = list(self.weight.shape[2:])
+        kernel, dilation = list(self.weight.shape[2:]), list(self.dilation)
         zeros = [
-            max((math.ceil(side / step) - 1) * step + own - side, 0)
-            for side, step, own in zip(inputs.shape[2:], self.stride, kernel, strict=True)
+            max((math.ceil(side / step) - 1) * step + (own - 1) * apart + 1 - side, 0)
+            for side, step, own, apart in zip(
+                inputs.shape[2:], self.stride, kernel, dilation, strict=True
+            )
         ]
         down, across = (count % 2 for count in zeros)
-        is_trained = self.weight.requires_grad and torch.is_grad_enabled()
-        if (down or across) and (is_trained or not self.is_depthwise):
-            padded = pad_same(inputs, kernel, list(self.stride), list(self.dilation))
-            return padded, self.weight, (0, 0)
+        if (down or across) and (torch.is_grad_enabled() or not self.is_depthwise):
+            return pad_same(inputs, kernel, list(self.stride), dilation), self.weight, (0, 0)
         weight = functional.pad(self.weight, (across, 0, down, 0))
         return inputs, weight, tuple(math.ceil(count / 2) for count in zeros)
 

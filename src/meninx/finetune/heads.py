@@ -52,7 +52,8 @@ def solve_linear_heads(
 
 
 def _make_layer(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    # Random weights would move the global random state.
+    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         layer.bias.copy_(torch.from_numpy(bias))

@@ -46,7 +46,7 @@ class FitTimes:
         Of what is stored of one image, for solved heads also putting it together; of the image
         itself where nothing is frozen.
     start
-        Of a fit, whatever its size: copying and folding the suffix.
+        Of a fit: copying and folding the suffix, and solving the head that it starts from.
     training
         Of gradient descent for each image and step, or of one linear head among many.
     prediction
@@ -79,7 +79,7 @@ def time_fits(
     first = classifiers[0]
     networks = [classifier.choose_network() for classifier in classifiers]
     backbone = networks[0][0]
-    cuts = [cut for _, cut in networks if cut != "stem"]
+    cuts = [cut for classifier in classifiers for cut in classifier.needed_cuts]
     views = make_views(first.views, first.augmentation)
     seconds = 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -114,6 +114,8 @@ def _time_fit(
         return FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0)
     reading /= batch
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
+    if classifier.starts_solved:
+        start += _time_heads(len(views), backbone.features, images, classes, 1)
     head = classifier.make_head(backbone.features, classes)
     training = _time_training(classifier, fast.network, head, stored, classes)
     one = store.get(backbone, cut, [image], views)
@@ -151,8 +153,9 @@ def _time_training(
     return seconds / STEPS / len(rows)
 
 
-# The same for all backbones that give as many features, as the packaged ones do.
-@lru_cache(maxsize=1)
+# The same for all backbones that give as many features, as the packaged ones do; for many heads
+# together, and for one alone.
+@lru_cache(maxsize=2)
 def _time_heads(views: int, width: int, images: int, classes: int, heads: int) -> float:
     """Time solving linear heads together, for each of them."""
     some = max(min(images, MOST_IMAGES), 2 * classes)

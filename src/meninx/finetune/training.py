@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_swa_multi_avg_fn
 
 from meninx.errors import TrainingError
 from meninx.finetune.activations import Activations
@@ -25,9 +26,11 @@ LARGE_MAP, PART_OF_LARGE = 40, 3
 # than a tenth of a step, and leaves 246 of 356 MiB a worker.
 MIDDLE_MAP, PART_OF_MIDDLE = 16, 4
 
-# A new head needs so many steps to learn anything: with 20 images, 12 epochs of one step each
-# left it 10 points of balanced accuracy below 30 (phantom and CE-MRI, docs/advice.md).
-FEWEST_STEPS = 36
+# Fewer steps teach a new head nothing: with 20 images, 12 of them left it 10 points of balanced
+# accuracy below 30 (phantom and CE-MRI, docs/advice.md). Fewer looks at images, all steps together,
+# are too few for the layers below: with 21 images 210 were 2 points below 252
+# (benchmarks/accuracy_notes.md).
+FEWEST_STEPS, FEWEST_LOOKS = 30, 250
 
 # Found over six draws of 53 CE-MRI images (benchmarks/accuracy_notes.md): a head that learns
 # faster than the layers below it, and no step that leaps when the head is still wrong.
@@ -47,7 +50,7 @@ class Recipe:
     ----------
     epochs
         Passes over the images, each in a view drawn at random; more of them where so few images
-        would make fewer than 36 steps.
+        would make fewer than 30 steps or 250 looks.
     batch_size
         Images a step.
     learning_rate
@@ -57,6 +60,8 @@ class Recipe:
         Of AdamW.
     label_smoothing
         Part of the target that is spread over all classes.
+    averaged
+        The last part of the steps, 0 to 1, whose weights are averaged; 0 takes the last step's.
     """
 
     epochs: int
@@ -64,6 +69,7 @@ class Recipe:
     learning_rate: float
     weight_decay: float
     label_smoothing: float
+    averaged: float = 0.0
 
 
 def train(
@@ -103,20 +109,12 @@ def train(
     network = nn.Sequential(suffix, head).to(memory_format=torch.channels_last).train()
     parameters = _list_trained(network)
     most = _choose_part(activations) if _sees_images_apart(network) else None
-    optimiser = torch.optim.AdamW(
-        [{"params": _list_trained(suffix)}, {"params": _list_trained(head)}],
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        [recipe.learning_rate, recipe.learning_rate * HEAD_FACTOR],
-        total_steps=len(batches),
-        pct_start=WARM_UP,
-    )
+    optimiser, schedule = _make_optimiser(suffix, head, recipe, len(batches))
+    first_averaged = len(batches) - round(recipe.averaged * len(batches))
+    average = None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        for rows, seen in batches:
+        for step, (rows, seen) in enumerate(batches):
             optimiser.zero_grad()
             for part in _divide(len(rows), most or len(rows)):
                 logits = head(compute_features(suffix, activations.batch(rows[part], seen[part])))
@@ -131,6 +129,11 @@ def train(
             nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
             optimiser.step()
             schedule.step()
+            if step >= first_averaged:
+                average = average or AveragedModel(network, multi_avg_fn=get_swa_multi_avg_fn())
+                average.update_parameters(network)
+    if average is not None:
+        network.load_state_dict(average.module.state_dict())
     network.eval()
     # A gradient that was not finite stays in the weights. Nobody else would notice while it goes
     # on: a fast ReLU makes 0 of NaN, and the loss is a number again.
@@ -140,6 +143,22 @@ def train(
             "no finite numbers; lower the learning rate, or see whether the images are all read "
             "as they should be"
         )
+
+
+def _make_optimiser(
+    suffix: nn.Module, head: nn.Module, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Make what takes the steps, and what sets their rates."""
+    optimiser = torch.optim.AdamW(
+        [{"params": _list_trained(suffix)}, {"params": _list_trained(head)}],
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    rates = [recipe.learning_rate, recipe.learning_rate * HEAD_FACTOR]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rates, total_steps=steps, pct_start=WARM_UP
+    )
+    return optimiser, schedule
 
 
 def _sees_images_apart(network: nn.Module) -> bool:
@@ -184,9 +203,10 @@ def draw_batches(images: int, views: int, recipe: Recipe, seed: int) -> list[Bat
     random = np.random.default_rng(seed)
     # Equal parts: a small last batch would have no batch statistics worth the name.
     parts = max(1, round(images / recipe.batch_size))
+    fewest = max(math.ceil(FEWEST_STEPS / parts), math.ceil(FEWEST_LOOKS / images))
     return [
         (rows.tolist(), random.integers(views, size=len(rows)).tolist())
-        for _ in range(max(recipe.epochs, math.ceil(FEWEST_STEPS / parts)))
+        for _ in range(max(recipe.epochs, fewest))
         for rows in np.array_split(random.permutation(images), parts)
     ]
 

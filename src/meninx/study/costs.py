@@ -15,8 +15,8 @@ from meninx.study.workers import run_in_workers
 # A fit of a simple baseline, and what each image adds to it: too short to be worth measuring.
 BASELINE_SECONDS = {"majority": (0.0002, 0.0), "histogram": (0.004, 4e-6)}
 
-# What comes before and after the cells: matrix, statistics, report, starting and ending.
-REST_SECONDS = 15.0
+# What comes before and after the cells: matrix, statistics, heatmaps, report, start and end.
+REST_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class Costs:
         """Predict the seconds of a whole study of some cells.
 
         After the cells comes the model itself: the costliest cell (all members of an ensemble)
-        is fitted on all images, and two more times for its heatmaps.
+        is fitted on all images.
         """
         fitting = sum(self.predict_cell(cell) for cell in cells)
         candidates = [self._predict_model(cell) for cell in cells if cell.backbone]
-        shared = self.predict_activations(cells) + fitting + 3 * max(candidates, default=0.0)
+        shared = self.predict_activations(cells) + fitting + max(candidates, default=0.0)
         return REST_SECONDS + shared / self.workers
 
     def _predict_model(self, cell: Cell) -> float:

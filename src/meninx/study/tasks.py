@@ -229,7 +229,7 @@ def fill_activations(
     for cell in cells:
         if cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
             key = (cell.backbone, cell.settings["precision"], cell.settings["augmentation"])
-            needed.setdefault(key, []).append(cell.cut or "head")
+            needed.setdefault(key, []).extend(make_classifier(cell, seed=0).needed_cuts)
     for name, precision, _ in needed:
         # Before the workers are forked: they then share its weights.
         bring_into_fast_form(load_backbone(name), precision)
