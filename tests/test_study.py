@@ -151,6 +151,9 @@ def test_cells_are_trained_as_the_matrix_advises():
     }
     assert cells["frozen"].settings == {"augmentation": 0.5, **precision}
     assert [name for name, cell in cells.items() if cell.is_advised] == ["partial-stage7"]
+    # A head that can be solved needs fewer epochs.
+    (linear,) = [cell for cell in Plan.make(advise("partial"), (LITE0,)).cells if cell.is_advised]
+    assert linear.settings["epochs"] == 7
 
 
 def test_strategies_that_are_asked_for_replace_the_advice():

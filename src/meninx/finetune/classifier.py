@@ -81,6 +81,10 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     fitting again, on other folds or with other settings, does not run it again. What is trained
     keeps its pretrained BatchNorm statistics, and in the suffix of ``partial`` its depthwise
     convolutions: few images say little about either, and a step takes less than half the time.
+    Without extra layers ``partial`` starts from a linear head that was solved on what the
+    pretrained network makes of the images (Kumar et al. 2022, "Fine-tuning can distort pretrained
+    features"), here loosely, and ends in the average of its last steps' weights (Izmailov et al.
+    2018, "Averaging weights leads to wider optima").
     ``scratch`` has no statistics to keep and learns them. Fitted with
     the same seed on the same images, the same machine gives the same network, bit for bit.
 
@@ -350,7 +354,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
-            averaged=AVERAGED if Strategy(self.strategy) is Strategy.PARTIAL else 0.0,
+            averaged=AVERAGED if self.starts_solved else 0.0,
         )
 
     def count_looks(self, images: int) -> int:

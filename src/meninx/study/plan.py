@@ -18,6 +18,8 @@ SCRATCH_SETTINGS = {"image_size": 112, "epochs": 12, "batch_size": 6, "learning_
 # image. From a solved head, and with the last half of the steps averaged, 7 epochs do what 10 did
 # (benchmarks/accuracy_notes.md).
 PARTIAL_SETTINGS = {"epochs": 7, "batch_size": 8}
+# A head with further layers cannot be solved, and starts at random.
+LAYERED_PARTIAL_SETTINGS = {**PARTIAL_SETTINGS, "epochs": 10}
 
 NEIGHBOUR_REASON = "A neighbour of the advised cut: was it right?"
 
@@ -273,6 +275,7 @@ def _make_partial(
     """Make the cell that trains the last stages, as many as depth says (never the stem)."""
     stages = [stage.name for stage in backbone.stages]
     cut = stages[max(len(stages) - depth, 1)]
+    training = LAYERED_PARTIAL_SETTINGS if advice.extra_layers else PARTIAL_SETTINGS
     return Cell(
         name=f"{backbone.name}-partial-{cut}",
         backbone=backbone.name,
@@ -282,7 +285,7 @@ def _make_partial(
         repeats=repeats,
         trained_parameters=count_partly_trained(backbone, cut),
         reason=reason,
-        settings={**_choose_settings(Strategy.PARTIAL, advice), **PARTIAL_SETTINGS},
+        settings={**_choose_settings(Strategy.PARTIAL, advice), **training},
     )
 
 
