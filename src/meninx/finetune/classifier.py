@@ -21,11 +21,10 @@ from meninx.finetune.arithmetic import EXACT
 from meninx.finetune.convolution import freeze_depthwise, fuse_activations, quicken_convolutions
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
+from meninx.finetune.prediction import average_logits, compute_all_features
 from meninx.finetune.strategy import Strategy
-from meninx.finetune.training import Recipe, compute_features, draw_batches, train
+from meninx.finetune.training import Recipe, draw_batches, train
 from meninx.finetune.views import make_views
-
-PREDICTION_BATCH = 4
 
 # Of the head that training starts from, and the last part of the steps that is averaged
 # (benchmarks/accuracy_notes.md).
@@ -190,7 +189,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         activations = self._get_activations(self.backbone_, self.cut_, X)
         features = compute_all_features(self.suffix_, activations, self.views)
-        return _average_logits(self.head_, features).numpy()
+        return average_logits(self.head_, features).numpy()
 
     def predict_proba(self, X: Images) -> np.ndarray:
         """Give class probabilities ``(n, k)``, columns as in ``classes_``."""
@@ -253,7 +252,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         trained = [train for train, _ in sides]
         heads = solve_linear_heads(features.numpy(), targets, trained, self.regularisation)
         return [
-            _average_logits(head, features[test]).softmax(dim=1).numpy()
+            average_logits(head, features[test]).softmax(dim=1).numpy()
             for head, (_, test) in zip(heads, sides, strict=True)
         ]
 
@@ -408,21 +407,3 @@ def _join(prefix: nn.Module, suffix: nn.Module, head: nn.Module) -> nn.Sequentia
     ]
     # A copy: the frozen layers are shared with the backbone, which others read too.
     return copy.deepcopy(nn.Sequential(OrderedDict([*children, ("head", head)]))).eval()
-
-
-def _average_logits(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
-    """Give logits ``(n, k)``, float64, of features ``(n, v, d)``: the mean over the views."""
-    with torch.inference_mode():
-        logits: torch.Tensor = head(features).mean(dim=1).double()
-    return logits
-
-
-def compute_all_features(suffix: nn.Module, activations: Activations, views: int) -> torch.Tensor:
-    """Run the suffix over every image and view: ``(n, v, d)`` float32."""
-    pairs = [(row, view) for row in range(len(activations)) for view in range(views)]
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(pairs), PREDICTION_BATCH):
-            rows, seen = zip(*pairs[start : start + PREDICTION_BATCH], strict=True)
-            parts.append(compute_features(suffix, activations.batch(rows, seen)))
-    return torch.cat(parts).unflatten(0, (len(activations), views))

@@ -18,9 +18,10 @@ from meninx.backbones import Backbone
 from meninx.cohort import Image
 from meninx.finetune.activations import Activations, ActivationStore
 from meninx.finetune.arithmetic import bring_into_fast_form
-from meninx.finetune.classifier import FineTunedClassifier, compute_all_features
+from meninx.finetune.classifier import FineTunedClassifier
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_heads
+from meninx.finetune.prediction import compute_all_features
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 

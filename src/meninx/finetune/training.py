@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_swa_multi_avg_fn
 from meninx.errors import TrainingError
 from meninx.finetune.activations import Activations
 from meninx.finetune.arithmetic import find_fast_dtype
+from meninx.finetune.prediction import compute_features
 
 WARM_UP = 0.2
 
@@ -130,7 +131,8 @@ def train(
             optimiser.step()
             schedule.step()
             if step >= first_averaged:
-                average = average or AveragedModel(network, multi_avg_fn=get_swa_multi_avg_fn())
+                if average is None:
+                    average = AveragedModel(network, multi_avg_fn=get_swa_multi_avg_fn())
                 average.update_parameters(network)
     if average is not None:
         network.load_state_dict(average.module.state_dict())
@@ -209,26 +211,3 @@ def draw_batches(images: int, views: int, recipe: Recipe, seed: int) -> list[Bat
         for _ in range(max(recipe.epochs, fewest))
         for rows in np.array_split(random.permutation(images), parts)
     ]
-
-
-def compute_features(suffix: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Run a suffix in the fastest arithmetic that this processor has.
-
-    Parameters
-    ----------
-    suffix
-        From activations to features.
-    inputs
-        ``(n, c, h, w)``, or ``(n, d)`` where the suffix is the identity.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(n, d)`` float32.
-    """
-    if inputs.ndim == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    # Elsewhere than where it is native bfloat16 would be slower.
-    with torch.autocast("cpu", torch.bfloat16, enabled=find_fast_dtype() is torch.bfloat16):
-        features: torch.Tensor = suffix(inputs)
-    return features.float()
