@@ -35,6 +35,10 @@ from meninx.finetune.training import Recipe, draw_batches, train
 from tests.conftest import draw_disc
 
 LITE0 = "tf_efficientnet_lite0"
+# Older processors have no instructions for it, and Meninx does not ask them for it.
+NEEDS_BFLOAT16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor"
+)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +167,9 @@ def test_a_fast_1_by_1_convolution_has_the_true_gradients(bias, layout):
         assert torch.allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=NEEDS_BFLOAT16)]
+)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_a_1_by_1_convolution_is_a_product_where_nothing_is_trained(dtype, bias, layout):
@@ -245,6 +251,7 @@ def test_a_convolution_that_activates_has_the_true_outputs_and_gradients(activat
     assert torch.allclose(images.grad, 2 * of_images, atol=1e-4)
 
 
+@NEEDS_BFLOAT16
 def test_activating_in_bfloat16_changes_no_bit():
     network = nn.Sequential(nn.Conv2d(16, 32, 1), nn.ReLU6()).bfloat16()
     images = (4 * torch.randn(2, 16, 9, 9)).bfloat16()
@@ -401,6 +408,7 @@ def test_a_network_that_compares_the_images_of_a_step_is_not_divided(monkeypatch
 # Precision
 
 
+@NEEDS_BFLOAT16
 def test_bfloat16_is_used_only_where_probabilities_hardly_move(discs, monkeypatch):
     monkeypatch.setattr(arithmetic, "find_fast_dtype", lambda: torch.bfloat16)
     backbone, views = load_backbone(LITE0).resized(64), make_views(2)
@@ -410,6 +418,7 @@ def test_bfloat16_is_used_only_where_probabilities_hardly_move(discs, monkeypatc
     assert choose_precision(backbone, *discs, views) == "float32"
 
 
+@NEEDS_BFLOAT16
 @pytest.mark.parametrize(
     ("moves", "precision"),
     [([0.5] * 6, "float32"), ([0.0] * 5 + [0.01] + [0.0] * 6, "bfloat16-from-stage1")],
