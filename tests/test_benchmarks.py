@@ -21,6 +21,7 @@ from PIL import Image
 from scipy import stats
 
 from meninx.finetune.convolution import FastConvolution
+from tests.conftest import NEEDS_BFLOAT16
 
 
 @pytest.fixture
@@ -197,7 +198,9 @@ def test_depthwise_work_is_counted_as_such_backwards_too():
     assert count_macs(lambda: layer(inputs.detach()).sum().backward()) == 2 * once
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=NEEDS_BFLOAT16)]
+)
 @pytest.mark.parametrize("largest", [None, 6.0])
 @pytest.mark.parametrize(("side", "groups"), [(1, 1), (3, 1), (3, 8)])
 def test_work_of_the_engines_own_convolutions_is_counted(dtype, largest, side, groups):

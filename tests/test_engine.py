@@ -32,13 +32,9 @@ from meninx.finetune.convolution import (
 )
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.training import Recipe, draw_batches, train
-from tests.conftest import draw_disc
+from tests.conftest import NEEDS_BFLOAT16, draw_disc
 
 LITE0 = "tf_efficientnet_lite0"
-# Older processors have no instructions for it, and Meninx does not ask them for it.
-NEEDS_BFLOAT16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor"
-)
 
 
 @pytest.fixture(scope="module")
