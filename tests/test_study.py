@@ -248,6 +248,15 @@ def test_what_is_kept_is_predicted_to_fit_and_what_is_left_out_is_told(priced, p
     assert names == {cell.name for cell in plan.cells}
 
 
+def test_what_has_passed_of_a_time_limit_is_no_more_there(priced):
+    plan, costs = priced
+    whole = costs.predict_study(plan.cells)
+    assert fit_into(plan, costs, whole + 51, spent=50).left_out == ()
+    late = fit_into(plan, costs, whole, spent=0.5 * whole)
+    assert late.cells == fit_into(plan, costs, 0.5 * whole).cells
+    assert f"into {whole:.0f} s" in late.left_out[0].reason
+
+
 def test_an_ensemble_is_not_kept_without_its_members(priced):
     plan, costs = priced
     for limit in range(15, 60, 3):

@@ -15,7 +15,7 @@ from meninx.study.workers import run_in_workers
 # A fit of a simple baseline, and what each image adds to it: too short to be worth measuring.
 BASELINE_SECONDS = {"majority": (0.0002, 0.0), "histogram": (0.004, 4e-6)}
 
-# What comes before and after the cells: matrix, statistics, heatmaps, report, start and end.
+# What comes after the cells: statistics, heatmaps, report.
 REST_SECONDS = 20.0
 
 
@@ -108,7 +108,7 @@ class Costs:
         return self.images * sum(deepest.values())
 
     def predict_study(self, cells: Sequence[Cell]) -> float:
-        """Predict the seconds of a whole study of some cells.
+        """Predict the seconds of a study of some cells, from its plan on.
 
         After the cells comes the model itself: the costliest cell (all members of an ensemble)
         is fitted on all images.
@@ -156,7 +156,7 @@ def price(plan: Plan, costs: Costs) -> Plan:
     return replace(plan, cells=tuple(_price_cell(cell, costs) for cell in plan.cells))
 
 
-def fit_into(plan: Plan, costs: Costs, seconds: float) -> Plan:
+def fit_into(plan: Plan, costs: Costs, seconds: float, spent: float = 0.0) -> Plan:
     """Keep the most informative cells of a plan that fit into a time limit.
 
     Parameters
@@ -167,6 +167,8 @@ def fit_into(plan: Plan, costs: Costs, seconds: float) -> Plan:
         Of the plan, on this machine.
     seconds
         For the whole study. The simple baselines and one candidate are kept however short it is.
+    spent
+        Seconds of them that have passed already.
 
     Returns
     -------
@@ -180,12 +182,12 @@ def fit_into(plan: Plan, costs: Costs, seconds: float) -> Plan:
         once = replace(cell, repeats=1)
         is_needed = not cell.backbone or not any(one.backbone for one in kept)
         is_whole = all(member.name in {one.name for one in kept} for member in cell.members)
-        if is_needed or (is_whole and costs.predict_study([*kept, once]) <= seconds):
+        if is_needed or (is_whole and spent + costs.predict_study([*kept, once]) <= seconds):
             kept.append(once)
     planned = {cell.name: cell.repeats for cell in plan.cells}
     for repeats in range(2, max(planned.values()) + 1):
         more = [replace(cell, repeats=min(repeats, planned[cell.name])) for cell in kept]
-        if costs.predict_study(more) > seconds:
+        if spent + costs.predict_study(more) > seconds:
             break
         kept = more
     names = {cell.name: cell.repeats for cell in kept}

@@ -138,7 +138,7 @@ class Study:
         folder.write_json("matrix.json", matrix.as_dict())
 
         splits = self._split()
-        plan = self._plan(matrix, splits, workers)
+        plan = self._plan(matrix, splits, workers, started)
         if (earlier := folder.read_json("plan.json")) is not None:
             plan = plan.resume(earlier)
         folder.write_json("plan.json", plan.as_dict())
@@ -171,13 +171,18 @@ class Study:
 
     def plan(self, workers: int | None = None) -> Plan:
         """Measure the matrix and the costs, and plan, without running anything."""
+        started = time.perf_counter()
         matrix = SizeSimilarityMatrix.measure(
             self.cohort, self.backbones[:1], self.seed, self.borders
         )
-        return self._plan(matrix, self._split(), workers)
+        return self._plan(matrix, self._split(), workers, started)
 
     def _plan(
-        self, matrix: SizeSimilarityMatrix, splits: Sequence[Split], workers: int | None
+        self,
+        matrix: SizeSimilarityMatrix,
+        splits: Sequence[Split],
+        workers: int | None,
+        started: float,
     ) -> Plan:
         """Turn the advice into cells, each with the seconds that it will take."""
         cohort = self.cohort
@@ -194,7 +199,8 @@ class Study:
         )
         costs = Costs.measure(plan, cohort.images, len(cohort.classes), workers)
         if self.time_limit is not None:
-            plan = fit_into(plan, costs, self.time_limit)
+            spent = time.perf_counter() - started
+            plan = fit_into(plan, costs, self.time_limit, spent)
         return price(plan, costs)
 
     def _split(self) -> tuple[Split, ...]:
