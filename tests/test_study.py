@@ -477,6 +477,7 @@ def test_every_file_of_a_run_is_there(run):
         f"cells/{LITE0}-frozen/oof.parquet", f"cells/{name_partial_cell(run)}/oof.parquet",
     } <= names  # fmt: skip
     assert not [name for name in names if name.endswith(".draft")]
+    assert not any(name.startswith("models/") for name in names), "the models of folds are removed"
 
 
 def test_scores_csv_keeps_its_columns(run):
