@@ -256,8 +256,8 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             for head, (_, test) in zip(heads, sides, strict=True)
         ]
 
-    def copy_trained(self) -> dict[str, torch.Tensor]:
-        """Copy the weights of what was trained, the suffix and the head, by their names."""
+    def list_trained(self) -> dict[str, torch.Tensor]:
+        """List the weights of what was trained, the suffix and the head, by their names."""
         check_is_fitted(self)
         trained = nn.ModuleDict({"suffix": self.suffix_, "head": self.head_})
         return {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}
@@ -268,7 +268,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         trained
-            Of its :meth:`copy_trained`.
+            Of its :meth:`list_trained`.
         y
             The labels that it was fitted on.
         """

@@ -25,8 +25,8 @@ from meninx.finetune import FineTunedClassifier
 class FoldModels:
     """A folder of what was trained; each file is whole or absent.
 
-    A file is named by the hash of all that its content depends on, so that it can never stand for
-    a model of another fold, whose training side may hold the images that are asked about.
+    A file is named by the hash of settings, images and labels, so that it can never stand for a
+    model of another fold, whose training side may hold the images that are asked about.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class FoldModels:
         classifier.fit(images, labels.tolist())
         # A full disk is no reason to stop: the model can be trained again.
         with contextlib.suppress(OutputError):
-            write_whole(file, save(classifier.copy_trained()))
+            write_whole(file, save(classifier.list_trained()))
         return classifier
 
     def remove(self) -> None:
@@ -66,7 +66,7 @@ class FoldModels:
 
 
 def _describe(classifier: FineTunedClassifier, images: np.ndarray, labels: np.ndarray) -> str:
-    """Hash what a fit depends on: its settings, its images in their order, their labels."""
+    """Hash what tells the fits of a study apart: settings, images in their order, labels."""
     settings = {name: str(value) for name, value in classifier.get_params().items()}
     seen = [fingerprint_of(image) for image in images]
     content = json.dumps([settings, seen, labels.tolist()], sort_keys=True)
