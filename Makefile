@@ -15,8 +15,8 @@ study: $(READY) $(if $(filter phantom,$(DATA)),phantom/manifest.csv)
 	$(VENV)/bin/meninx study $(DATA) -o $(OUT)
 
 test: $(READY)
-	$(VENV)/bin/ruff check src tests
-	$(VENV)/bin/ruff format --check src tests
+	$(VENV)/bin/ruff check src tests benchmarks
+	$(VENV)/bin/ruff format --check src tests benchmarks
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
 

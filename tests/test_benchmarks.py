@@ -323,17 +323,6 @@ def test_the_process_that_waits_for_the_study_is_not_its_memory(write, records):
     assert "| 1.20 |" in line_with(page, "(b) plain PyTorch")
 
 
-def test_memory_measured_again_on_another_machine_is_told_with_it(write, records):
-    about = records[0] | {"kind": "memory", "peak_own_bytes": 0.15e9, "date": "2026-11-26"}
-    about |= {"machine": {**about["machine"], "processor": "slide rule"}}
-    earlier = about | {"commit": "older", "peak_bytes": 3e9}
-    page = write([*records, earlier, about | {"peak_bytes": 1.4e9}, about | {"peak_bytes": 1.5e9}])
-    line = line_with(page, "measured again")
-    assert "slide rule" in line
-    assert "**1.35 GB** over 2 of the draws, less than 1.5 GB" in line
-    assert "measured again" not in write(records)
-
-
 def test_the_page_says_which_predictions_of_seconds_were_off(write, records):
     for record in records:
         if (record["kind"], record["competitor"]) == ("draw", "meninx_study"):
@@ -349,8 +338,31 @@ def test_trials_and_figures_of_two_machines_are_refused(write, records):
     with pytest.raises(SystemExit, match="no draw was measured"):
         write([record | {"is_trial": True} for record in records])
     other = records[0] | {"machine": {**records[0]["machine"], "processor": "slide rule"}}
-    with pytest.raises(SystemExit, match="several machines"):
+    with pytest.raises(SystemExit, match="draw 0 is of several machines or commits"):
         write([other, *records[1:]])
+    with pytest.raises(SystemExit, match="draw 0 is of several machines or commits"):
+        write([records[0] | {"commit": "later"}, *records[1:]])
+    newer = records[0] | {"machine": {**records[0]["machine"], "versions": {"torch": "3"}}}
+    with pytest.raises(SystemExit, match="several versions of software"):
+        write([newer, *records[1:]])
+
+
+def test_draws_of_another_machine_are_told_apart(write, records):
+    other = {**records[0]["machine"], "processor": "slide rule"}
+    moved = [
+        record | {"machine": other, "date": "2026-01-02", "seconds": 10 * record.get("seconds", 0)}
+        if record["draw"] == 2
+        else record
+        for record in records
+    ]
+    page = write(moved)
+    assert "**A**: abacus" in line_with(page, "abacus")
+    assert "**B**: slide rule" in line_with(page, "slide rule")
+    assert "measured here: draw 2; 2026-01-02" in page
+    line = line_with(page, "Meninx, the default study")
+    assert "| 200.5 (200.0 to 201.0) | 2020.0 (2020.0 to 2020.0) |" in line
+    line = line_with(page, "frozen cell faster than (a)")
+    assert "| 23.2 (21.2 to 25.2) × | 18.3 (18.3 to 18.3) × | yes; in 2 of 3 draws |" in line
 
 
 def test_scaling_and_limit_are_shown(write, records):

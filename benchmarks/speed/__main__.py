@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("action", choices=["run", "score", "scale", "limit", "memory", "write"])
+    parser.add_argument("action", choices=["run", "score", "scale", "limit", "write"])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cemri")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "speed.jsonl")
@@ -36,10 +36,6 @@ def main() -> None:
         from benchmarks.speed.scaling import scale
 
         scale(manifest, arguments.out, arguments.trial)
-    elif arguments.action == "memory":
-        from benchmarks.speed.memory import measure_memory_again
-
-        measure_memory_again(manifest, arguments.draws, arguments.out, arguments.trial)
     else:
         from benchmarks.speed.limit import measure_limit
 

@@ -1,11 +1,12 @@
 """docs/benchmarks.md from the records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from benchmarks.speed.origin import describe_machines, name_machines
 from benchmarks.speed.pairing import PairedDifference, compare_paired, fit_line
 from benchmarks.speed.records import Record, read_records
 
@@ -73,21 +74,23 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
     SystemExit
         There is nothing to show, or figures that cannot be compared.
     """
-    records = [
-        _leave_out_waiting(record)
-        for record in read_records(records_file)
-        if not record["is_trial"]
-    ]
+    records = name_machines(
+        [
+            _leave_out_waiting(record)
+            for record in read_records(records_file)
+            if not record["is_trial"]
+        ]
+    )
     draws = complete_draws(records)
-    page = (texts / "benchmarks.md.template").read_text(encoding="utf-8")
     scaling = _select(records, "scale")
+    page = (texts / "benchmarks.md.template").read_text(encoding="utf-8")
     filled = page.format(
-        machine=describe_origin([one for one in records if one["kind"] != "memory"]),
+        machines=describe_machines(records),
         tested=draws["tested"].max(),
         draws=draws["draw"].nunique(),
         competitors="\n".join(list_competitors(draws)),
-        promises="\n".join([*list_promises(draws), *list_memory_promises(draws, scaling)]),
-        memory="\n".join(list_memory_again(_select(records, "memory"))),
+        promises="\n".join(list_promises(draws)),
+        memory="\n".join(list_memory_promises(draws, scaling)),
         differences="\n".join(list_differences(draws)),
         chosen=count_chosen(draws),
         predictions="\n".join(list_predictions(draws)),
@@ -104,15 +107,21 @@ def _select(records: Sequence[Record], kind: str) -> list[Record]:
 
 
 def _leave_out_waiting(record: Record) -> Record:
-    """Take the process that only waits for the study's command off its memory, where noted."""
-    timed = (record["kind"], record.get("competitor"))
-    is_study = record["kind"] == "memory" or timed == ("draw", "meninx_study")
+    """Take the process that only waits for the study's command off its memory."""
+    is_study = (record["kind"], record.get("competitor")) == ("draw", "meninx_study")
     waiting = record.get("peak_own_bytes", 0) if is_study else 0
     return {**record, "peak_bytes": record["peak_bytes"] - waiting} if waiting else record
 
 
 def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
-    """Lay out the draws that every competitor has finished, one row a draw and competitor."""
+    """Lay out the draws that every competitor has finished, one row a draw and competitor.
+
+    Raises
+    ------
+    SystemExit
+        There is none, or the competitors of one were not all measured on one machine, at one
+        commit: what is divided or subtracted within a draw has to be of one run.
+    """
     timed, scored = (pd.DataFrame(_select(records, kind)) for kind in ("draw", "score"))
     if timed.empty or scored.empty:
         raise SystemExit(
@@ -124,34 +133,25 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     whole = counts.index[counts == len(TITLES)]
     if whole.empty:
         raise SystemExit("no draw is complete yet; go on with `python -m benchmarks.speed run`")
-    return table[table["draw"].isin(whole)]
+    draws = table[table["draw"].isin(whole)]
+    for number, own in draws.groupby("draw"):
+        if len(own[["on", "commit"]].drop_duplicates()) > 1:
+            raise SystemExit(
+                f"draw {number} is of several machines or commits and cannot be compared; "
+                "remove its records and measure it again"
+            )
+    return draws
 
 
-def describe_origin(records: Sequence[Record]) -> str:
-    """Say on what, when and with which software everything was measured; it must be one machine."""
-    machines = {str(record["machine"]["processor"]) for record in records}
-    versions = {str(record["machine"]["versions"]) for record in records}
-    if len(machines) > 1 or len(versions) > 1:
-        raise SystemExit(
-            "the records come from several machines or versions and cannot be compared: "
-            f"{'; '.join(sorted(machines | versions))}"
-        )
-    machine = records[0]["machine"]
-    dates = sorted(record["date"][:10] for record in records)
-    commits = sorted({record["commit"] for record in records})
-    loads = [record["load"] for record in records]
-    software = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    return "\n".join(
-        [
-            f"- {machine['processor']}, {machine['cores']} cores, "
-            f"{machine['gibibytes']} GiB of memory",
-            f"- capabilities: {', '.join(machine['capabilities'])}",
-            f"- {machine['system']}; {software}",
-            f"- measured from {dates[0]} to {dates[-1]}, commit {', '.join(commits)}; load of the "
-            f"machine over the minute before a measurement {min(loads):.1f} to {max(loads):.1f} "
-            "(what ran before counts in it)",
-        ]
-    )
+def _lay_out_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lay out a table, line by line."""
+    for cells in (columns, ["---"] * len(columns), *rows):
+        yield f"| {' | '.join(cells)} |"
+
+
+def _list_machines(draws: pd.DataFrame) -> list[str]:
+    """List the letters of the machines that draws were measured on."""
+    return sorted(draws["on"].unique())
 
 
 def _pivot(draws: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -165,16 +165,30 @@ def _show_range(values: pd.Series, digits: int) -> str:
 
 
 def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
-    """Give a row of the table of competitors for each."""
+    """Lay out the table of competitors."""
+    machines = _list_machines(draws)
+    columns = [
+        "competitor",
+        *(f"five-fold seconds on {letter}: median (range)" for letter in machines),
+        "peak memory, GB (of it pages of files)",
+        "balanced accuracy",
+        "log loss",
+        "out-of-fold balanced accuracy",
+    ]
+    rows = []
     for name, title in TITLES.items():
         own = draws[draws["competitor"] == name]
-        yield (
-            f"| {title} | {_show_range(own['seconds'], 1)} "
-            f"| {_show_memory(own)} "
-            f"| {100 * own['balanced_accuracy'].mean():.1f} | {own['log_loss'].mean():.3f} "
-            f"| {100 * own['out_of_fold_balanced_accuracy'].mean():.1f} "
-            f"| {', '.join(own['commit'].str[:8].unique())} |"
+        rows.append(
+            [
+                title,
+                *(_show_range(own[own["on"] == letter]["seconds"], 1) for letter in machines),
+                _show_memory(own),
+                f"{100 * own['balanced_accuracy'].mean():.1f}",
+                f"{own['log_loss'].mean():.3f}",
+                f"{100 * own['out_of_fold_balanced_accuracy'].mean():.1f}",
+            ]
         )
+    return _lay_out_rows(columns, rows)
 
 
 def _show_memory(own: pd.DataFrame) -> str:
@@ -186,48 +200,40 @@ def _show_memory(own: pd.DataFrame) -> str:
 
 
 def list_promises(draws: pd.DataFrame) -> Iterator[str]:
-    """Give a row for each promised ratio of times."""
+    """Lay out the table of promised ratios of times."""
     seconds = _pivot(draws, "seconds")
     plain = draws[draws["competitor"] == "pytorch"].set_index("draw")
     seconds["last_stage"] = [phases["last_stage"] for phases in plain["phases"]]
+    machines = _list_machines(draws)
+    rows = []
     for promise in PROMISES:
         ratios = seconds[promise.slow] / seconds[promise.fast]
         kept = int((ratios >= promise.wanted).sum())
         verdict = "yes" if ratios.median() >= promise.wanted else "**no**"
-        yield (
-            f"| {promise.text} | ≥ {promise.wanted:g} × | {_show_range(ratios, 1)} × "
-            f"| {verdict}; in {kept} of {len(ratios)} draws |"
+        rows.append(
+            [
+                promise.text,
+                f"≥ {promise.wanted:g} ×",
+                *(f"{_show_range(ratios[plain['on'] == letter], 1)} ×" for letter in machines),
+                f"{verdict}; in {kept} of {len(ratios)} draws",
+            ]
         )
+    return _lay_out_rows(["promise", "wanted", *(f"on {one}" for one in machines), "held"], rows)
 
 
 def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iterator[str]:
-    """Give a row for each promised peak of memory."""
+    """Lay out the table of promised peaks of memory."""
     ours = draws[draws["competitor"].str.startswith("meninx")]["peak_bytes"].max()
     large = [record["peak_bytes"] for record in scaling if record["images"] == LARGE]
-    rows = [("peak memory at 53 images, the most of ours", MOST_GIGABYTES_SMALL, [ours])]
-    rows += [("peak memory at 3,000 images", MOST_GIGABYTES_LARGE, large)]
-    for text, wanted, peaks in rows:
+    promises = [("peak memory at 53 images, the most of ours", MOST_GIGABYTES_SMALL, [ours])]
+    promises += [("peak memory at 3,000 images", MOST_GIGABYTES_LARGE, large)]
+    rows = []
+    for text, wanted, peaks in promises:
         most = max(peaks, default=np.nan) / GIGABYTE
         verdict = "yes" if most < wanted else "**no**"
         measured, verdict = (f"{most:.2f} GB", verdict) if peaks else ("not measured", "–")
-        yield f"| {text} | < {wanted} GB | {measured} | {verdict} |"
-
-
-def list_memory_again(records: Sequence[Record]) -> Iterator[str]:
-    """Say what the study's memory was when it was measured again, at the last such commit."""
-    if not records:
-        return
-    last = [one for one in records if one["commit"] == records[-1]["commit"]]
-    held = max(one["peak_bytes"] for one in last) / GIGABYTE
-    verdict = "less" if held < MOST_GIGABYTES_SMALL else "**not less**"
-    yield (
-        f"The study's memory was measured again on {last[0]['date'][:10]}, commit "
-        f"{last[0]['commit'][:8]}, on {last[0]['machine']['processor']}, "
-        f"{last[0]['machine']['cores']} cores: at most **{held:.2f} GB** over {len(last)} of "
-        f"the draws, {verdict} than {MOST_GIGABYTES_SMALL} GB; the benchmark's own process, "
-        "which waits for the command, is not in it. What else is in the table is of the "
-        "machine and the commits named there."
-    )
+        rows.append([text, f"< {wanted} GB", measured, verdict])
+    return _lay_out_rows(["promise", "wanted", "measured", "held"], rows)
 
 
 def list_differences(draws: pd.DataFrame) -> Iterator[str]:
@@ -276,56 +282,77 @@ def count_chosen(draws: pd.DataFrame) -> str:
 
 
 def list_predictions(draws: pd.DataFrame) -> Iterator[str]:
-    """Give a row for each cell of the study, its predicted seconds beside those it took."""
+    """Lay out the predicted seconds of each cell of the study beside those it took."""
     studies = draws[draws["competitor"] == "meninx_study"]
-    seconds = [facts["seconds"] for facts in studies["facts"] if "seconds" in facts]
-    for cell in dict.fromkeys(name for one in seconds for name in one):
-        pairs = [one[cell] for one in seconds if cell in one]
-        table = pd.DataFrame(pairs, columns=["predicted", "taken"])
-        off = 100 * (table["taken"] / table["predicted"] - 1)
-        held = int((off.abs() <= FURTHEST_OFF).sum())
-        yield (
-            f"| {cell} | {_show_range(table['predicted'], 2)} | {_show_range(table['taken'], 2)} "
-            f"| {off.median():+.0f} % ({off.min():+.0f} to {off.max():+.0f}) "
-            f"| in {held} of {len(pairs)} draws |"
-        )
+    rows = []
+    for letter in _list_machines(draws):
+        facts = studies[studies["on"] == letter]["facts"]
+        seconds = [one["seconds"] for one in facts if "seconds" in one]
+        for cell in dict.fromkeys(name for one in seconds for name in one):
+            pairs = [one[cell] for one in seconds if cell in one]
+            rows.append([letter, cell, *_compare_seconds(pairs)])
+    return _lay_out_rows(["on", "cell", "predicted, s", "taken, s", "off by", "within 30 %"], rows)
 
 
-def _group_by_cell(scaling: Sequence[Record]) -> dict[str, list[Record]]:
-    cells: dict[str, list[Record]] = {}
-    for record in sorted(scaling, key=lambda record: (record["cell"], record["images"])):
-        cells.setdefault(record["cell"], []).append(record)
+def _compare_seconds(pairs: Sequence[tuple[float, float]]) -> list[str]:
+    """Show what was predicted of a cell, what it took, and how far off that was."""
+    table = pd.DataFrame(pairs, columns=["predicted", "taken"])
+    off = 100 * (table["taken"] / table["predicted"] - 1)
+    held = int((off.abs() <= FURTHEST_OFF).sum())
+    return [
+        _show_range(table["predicted"], 2),
+        _show_range(table["taken"], 2),
+        f"{off.median():+.0f} % ({off.min():+.0f} to {off.max():+.0f})",
+        f"in {held} of {len(pairs)} draws",
+    ]
+
+
+def _group_by_cell(scaling: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Group by machine and cell, smaller numbers of images first."""
+    cells: dict[tuple[str, str], list[Record]] = {}
+    for record in sorted(scaling, key=lambda one: (one["on"], one["cell"], one["images"])):
+        cells.setdefault((record["on"], record["cell"]), []).append(record)
     return cells
 
 
 def list_scaling(scaling: Sequence[Record]) -> Iterator[str]:
-    """Give a row for each size."""
-    for cell, records in _group_by_cell(scaling).items():
-        for record in records:
-            yield (
-                f"| {cell} | {record['images']:,} | {record['seconds']:.1f} "
-                f"| {record['seconds'] / record['images']:.3f} "
-                f"| {record['peak_bytes'] / GIGABYTE:.2f} |"
-            )
+    """Lay out time and memory of each size."""
+    rows = [
+        [
+            letter,
+            cell,
+            f"{record['images']:,}",
+            f"{record['seconds']:.1f}",
+            f"{record['seconds'] / record['images']:.3f}",
+            f"{record['peak_bytes'] / GIGABYTE:.2f}",
+        ]
+        for (letter, cell), records in _group_by_cell(scaling).items()
+        for record in records
+    ]
+    return _lay_out_rows(
+        ["on", "cell", "images", "seconds", "seconds an image", "peak memory, GB"], rows
+    )
 
 
 def list_fits(scaling: Sequence[Record]) -> Iterator[str]:
     """Say for each cell how its time grows."""
-    for cell, records in _group_by_cell(scaling).items():
+    for (letter, cell), records in _group_by_cell(scaling).items():
         if len(records) > 1:
             fit = fit_line(
                 np.array([record["images"] for record in records]),
                 np.array([record["seconds"] for record in records]),
             )
             yield (
-                f"- {cell}: {fit.fixed:.1f} s + {1000 * fit.each:.0f} ms an image; measurements "
-                f"are within {100 * fit.largest_deviation:.0f} % of this line; between the two "
-                f"largest sizes time grows with the power {fit.exponent:.2f} of the images"
+                f"- {cell} on {letter}: {fit.fixed:.1f} s + {1000 * fit.each:.0f} ms an image; "
+                f"measurements are within {100 * fit.largest_deviation:.0f} % of this line; "
+                "between the two largest sizes time grows with the power "
+                f"{fit.exponent:.2f} of the images"
             )
 
 
 def list_limits(limits: Sequence[Record]) -> Iterator[str]:
-    """Give a row for the engine at each cut and for each large operator."""
+    """Lay out the rate of the engine at each cut and of each large operator."""
+    rows = []
     for limit in limits:
         best = {kind: max(rates.values()) for kind, rates in limit["best"].items()}
         rates = {
@@ -339,8 +366,22 @@ def list_limits(limits: Sequence[Record]) -> Iterator[str]:
                 for operator, rate in operators.items()
             },
         }
-        for what, rate in rates.items():
-            yield (
-                f"| {what} | {rate / 1e9:.1f} | {100 * rate / best['bfloat16']:.0f} % "
-                f"| {100 * rate / best['float32']:.0f} % |"
-            )
+        rows += [
+            [
+                limit["on"],
+                what,
+                f"{rate / 1e9:.1f}",
+                *(f"{100 * rate / best[kind]:.0f} %" for kind in ("bfloat16", "float32")),
+            ]
+            for what, rate in rates.items()
+        ]
+    return _lay_out_rows(
+        [
+            "on",
+            "what",
+            "10⁹ multiply-accumulates a second",
+            "of the best bfloat16",
+            "of the best float32",
+        ],
+        rows,
+    )
