@@ -18,7 +18,7 @@ from safetensors.torch import save
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
 from meninx.evaluate import split_by_patient
-from meninx.finetune import FineTunedClassifier, FitTimes, Strategy
+from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone
 from meninx.matrix import Advice
 from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
 from meninx.study.costs import Costs, fit_into, price
@@ -63,7 +63,12 @@ def run_study(folder, out, workers=2, **settings):
         repeats=2,
         **{"strategies": (Strategy.FROZEN, Strategy.PARTIAL), **settings},
     )
-    study.run(out, workers=workers)
+    # What is promised of a study does not hang on how long its networks are trained.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PARTIAL_SETTINGS, "epochs", 2)
+        patch.setattr("meninx.finetune.training.FEWEST_STEPS", 2)
+        patch.setattr("meninx.finetune.training.FEWEST_LOOKS", 2)
+        study.run(out, workers=workers)
     return out
 
 
@@ -431,6 +436,11 @@ def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
     for change in ({"seed": 1}, {"cell": other_settings}):
         fit_classifier(replace(tasks[0], **change), images, labels)
     assert len(fitted) == 4
+    weights = replace(load_backbone(LITE0).source, sha256="0" * 64)
+    other_weights = replace(load_backbone(LITE0), source=weights)
+    monkeypatch.setattr("meninx.finetune.classifier._load_backbone", lambda *_: other_weights)
+    fit_classifier(tasks[0], images, labels)
+    assert len(fitted) == 5
     models.remove()
     assert not models.folder.exists()
 

@@ -25,8 +25,9 @@ from meninx.finetune import FineTunedClassifier
 class FoldModels:
     """A folder of what was trained; each file is whole or absent.
 
-    A file is named by the hash of settings, images and labels, so that it can never stand for a
-    model of another fold, whose training side may hold the images that are asked about.
+    A file is named by the hash of settings, pretrained weights, images and labels, so that it can
+    never stand for a model of another fold, whose training side may hold the images that are asked
+    about.
 
     Attributes
     ----------
@@ -66,8 +67,9 @@ class FoldModels:
 
 
 def _describe(classifier: FineTunedClassifier, images: np.ndarray, labels: np.ndarray) -> str:
-    """Hash what tells the fits of a study apart: settings, images in their order, labels."""
+    """Hash what tells fits apart: settings, pretrained weights, images in their order, labels."""
     settings = {name: str(value) for name, value in classifier.get_params().items()}
+    backbone, _ = classifier.choose_network()
     seen = [fingerprint_of(image) for image in images]
-    content = json.dumps([settings, seen, labels.tolist()], sort_keys=True)
+    content = json.dumps([settings, backbone.source.sha256, seen, labels.tolist()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
