@@ -1,5 +1,6 @@
 """Small cohorts that tests are run on; nothing here is a real patient."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,31 @@ def private_folders(tmp_path_factory):
     patch.setenv("MENINX_KEY", str(tmp_path_factory.mktemp("key") / "pseudonyms.key"))
     yield
     patch.undo()
+
+
+@contextmanager
+def made_brief():
+    """Let networks train a few steps and test few heatmaps: most promises hang on neither."""
+    from meninx.study.plan import PARTIAL_SETTINGS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PARTIAL_SETTINGS, "epochs", 2)
+        patch.setattr("meninx.finetune.training.FEWEST_STEPS", 2)
+        patch.setattr("meninx.finetune.training.FEWEST_LOOKS", 2)
+        patch.setattr("meninx.study.examples.MOST_FORGOTTEN", 2)
+        yield
+
+
+@pytest.fixture
+def brief():
+    with made_brief():
+        yield
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """Spare studies the report, where nobody looks at it."""
+    monkeypatch.setattr("meninx.report.render", lambda run, language: run / "report.html")
 
 
 def draw_disc(random, label):

@@ -215,6 +215,7 @@ def test_features_without_any_difference_give_the_frequencies_of_weighted_classe
 # The classifier
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -268,6 +269,7 @@ def test_it_is_cloned_and_asked_for_its_parameters_as_scikit_learn_does():
     assert copy.set_params(epochs=5).epochs == 5
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("strategy", ["frozen", "partial", "scratch"])
 def test_the_same_seed_gives_the_same_network_bit_for_bit(strategy, discs):
     cut = "stage7" if strategy == "partial" else None
@@ -310,6 +312,7 @@ def test_the_network_is_what_the_classifier_predicts_with(discs):
     )
 
 
+@pytest.mark.usefixtures("brief")
 def test_scratch_starts_from_random_weights(discs):
     classifier = FineTunedClassifier(strategy=Strategy.SCRATCH, **{**SMALL, "epochs": 1})
     classifier.fit(*discs)
@@ -349,6 +352,7 @@ def test_training_that_leaves_the_numbers_is_refused(cut, discs):
         classifier.fit(images, labels)
 
 
+@pytest.mark.usefixtures("brief")
 def test_partial_starts_from_a_head_that_was_solved_and_full_from_a_random_one(discs):
     images, labels = discs
     still = {**SMALL, "epochs": 1, "learning_rate": 0.0}

@@ -210,6 +210,7 @@ def test_the_key_is_made_once_where_only_the_user_reads_it(monkeypatch, tmp_path
         Pseudonyms.open_own()
 
 
+@pytest.mark.usefixtures("brief", "unreported")
 def test_a_study_scores_the_same_with_any_key_and_does_not_go_on_with_another(
     disc_folder, monkeypatch, tmp_path
 ):

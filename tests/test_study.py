@@ -35,7 +35,7 @@ from meninx.study.tasks import (
     run_tasks,
 )
 from meninx.study.workers import _choose_start, run_in_workers
-from tests.conftest import write_cohort
+from tests.conftest import made_brief, write_cohort
 
 LITE0 = "tf_efficientnet_lite0"
 SCORE_COLUMNS = (
@@ -63,11 +63,7 @@ def run_study(folder, out, workers=2, **settings):
         repeats=2,
         **{"strategies": (Strategy.FROZEN, Strategy.PARTIAL), **settings},
     )
-    # What is promised of a study does not hang on how long its networks are trained.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PARTIAL_SETTINGS, "epochs", 2)
-        patch.setattr("meninx.finetune.training.FEWEST_STEPS", 2)
-        patch.setattr("meninx.finetune.training.FEWEST_LOOKS", 2)
+    with made_brief():
         study.run(out, workers=workers)
     return out
 
@@ -406,11 +402,20 @@ def make_tasks(cohort, models):
     """A partial cell's task of each of two folds."""
     plan = Plan.make(advise("partial", 1), (LITE0,))
     (cell,) = [cell for cell in plan.candidates if cell.cut == "stage7"]
-    cell = replace(cell, settings={**cell.settings, "epochs": 1})
+    small = {"epochs": 1, "views": 2, "image_size": 64}
+    cell = replace(cell, settings={**cell.settings, **small})
     splits = split_by_patient(cohort.labels, cohort.groups, folds=2, repeats=1)
     return [Task(cell, split, 0, models) for split in splits]
 
 
+def assert_same_networks(one, two):
+    # Asked for once: each time the network is put together anew.
+    first, second = (classifier.network_.state_dict() for classifier in (one, two))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.usefixtures("brief")
 def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
     disc_cohort, tmp_path, monkeypatch
 ):
@@ -427,8 +432,7 @@ def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
     )
     assert fitted == [images[task.split.train].tolist() for task in tasks]
     assert again.classes_.tolist() == first.classes_.tolist()
-    for name, tensor in first.network_.state_dict().items():
-        assert torch.equal(tensor, again.network_.state_dict()[name]), name
+    assert_same_networks(first, again)
     probabilities = first.predict_proba(images)
     assert np.array_equal(probabilities, again.predict_proba(images))
     assert not np.array_equal(probabilities, other.predict_proba(images))
@@ -445,6 +449,7 @@ def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
     assert not models.folder.exists()
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("fault", ["cut short", "of another network", "nowhere to write"])
 def test_a_model_that_was_not_kept_whole_is_trained_again(fault, disc_cohort, tmp_path):
     models = FoldModels(tmp_path / "models")
@@ -457,8 +462,7 @@ def test_a_model_that_was_not_kept_whole_is_trained_again(fault, disc_cohort, tm
         foreign = save({"head.1.weight": torch.zeros(2, 2)})
         file.write_bytes(content[:-1] if fault == "cut short" else foreign)
     given = fit_classifier(task, disc_cohort.images, disc_cohort.labels)
-    for name, tensor in expected.network_.state_dict().items():
-        assert torch.equal(tensor, given.network_.state_dict()[name]), name
+    assert_same_networks(expected, given)
 
 
 def _square(number):
@@ -528,6 +532,7 @@ def test_scores_are_computed_from_the_out_of_fold_predictions(run):
         assert row["balanced_accuracy"] == pytest.approx(np.mean(by_repeat))
 
 
+@pytest.mark.usefixtures("unreported")
 def test_no_model_is_asked_about_a_patient_it_was_trained_on(named_folder, tmp_path, monkeypatch):
     """Every classifier of a study is watched: what it is fitted on, and what it then predicts.
 
@@ -567,6 +572,7 @@ def test_a_study_speaks_to_no_other_machine(named_folder, tmp_path, monkeypatch)
     run_study(named_folder, tmp_path / "run", workers=1, strategies=(Strategy.FROZEN,))
 
 
+@pytest.mark.usefixtures("unreported")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_same_seed_gives_the_same_run_for_any_number_of_workers(
     workers, run, named_folder, tmp_path
@@ -580,6 +586,7 @@ def test_the_same_seed_gives_the_same_run_for_any_number_of_workers(
         )
 
 
+@pytest.mark.usefixtures("unreported")
 def test_another_seed_gives_other_folds(run, named_folder, tmp_path):
     other = run_study(named_folder, tmp_path / "other", seed=1, strategies=(Strategy.FROZEN,))
     name = f"cells/{LITE0}-frozen/oof.parquet"
@@ -587,6 +594,7 @@ def test_another_seed_gives_other_folds(run, named_folder, tmp_path):
     assert one["sample"].tolist() != two["sample"].tolist()
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_study_that_was_interrupted_goes_on_and_ends_the_same(run, named_folder, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(run, half)
@@ -660,6 +668,7 @@ def test_an_image_with_two_labels_stops_the_study(named_folder, tmp_path):
     assert not (tmp_path / "run" / "scores.csv").exists()
 
 
+@pytest.mark.usefixtures("unreported")
 def test_a_copy_of_an_image_is_on_the_side_of_its_original(named_folder, tmp_path):
     folder = tmp_path / "copied"
     shutil.copytree(named_folder, folder)
@@ -671,6 +680,7 @@ def test_a_copy_of_an_image_is_on_the_side_of_its_original(named_folder, tmp_pat
     assert (table.groupby(["repeat", "patient"]).size() == 2).any()
 
 
+@pytest.mark.usefixtures("brief")
 def test_synthetic_images_are_marked_in_every_output(tmp_path):
     folder = write_cohort(tmp_path / "made", {"plain": 4, "striped": 4})
     write_manifest(folder, "image,label,patient,synthetic", lambda number: f"{number},true")
@@ -681,6 +691,7 @@ def test_synthetic_images_are_marked_in_every_output(tmp_path):
     assert "synthetic" in (tmp_path / "run/report.html").read_text().lower()
 
 
+@pytest.mark.usefixtures("brief", "unreported")
 def test_folds_of_the_manifest_are_used_once_and_the_plan_says_so(tmp_path):
     folder = write_cohort(tmp_path / "folded", {"plain": 4, "striped": 4})
     write_manifest(folder, "image,label,fold", lambda number: number % 2 + 1)
