@@ -7,8 +7,11 @@ records (``records``), from which ``write_document`` makes the page. Nothing is 
     python -m benchmarks.speed run --draws 5     every competitor on every draw
     python -m benchmarks.speed scale             time and memory at 53 to 3,000 images
     python -m benchmarks.speed limit             arithmetic against the best this machine can
+    python -m benchmarks.speed score             every competitor on images of other patients
     python -m benchmarks.speed write             docs/benchmarks.md
 
-The first three are resumable: a record that is there is not measured again. ``--trial`` runs all
-of it at a tiny size, to see that it works.
+All but the last are resumable: a record that is there is not measured again. ``--trial`` runs all
+of it at a tiny size, to see that it works. A draw is measured on one machine at one commit, or it
+is refused. ``unfinished.jsonl`` holds whole draws of a run that is still to be ended: go on with
+``--out benchmarks/unfinished.jsonl``, and put it in the place of ``speed.jsonl`` when it has five.
 """
