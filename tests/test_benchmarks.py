@@ -342,6 +342,8 @@ def test_trials_and_figures_of_two_machines_are_refused(write, records):
         write([other, *records[1:]])
     with pytest.raises(SystemExit, match="draw 0 is of several machines or commits"):
         write([records[0] | {"commit": "later"}, *records[1:]])
+    with pytest.raises(SystemExit, match="draw 2 is of several machines or commits"):
+        write([*records[:-1], records[-1] | {"commit": "later"}])
     newer = records[0] | {"machine": {**records[0]["machine"], "versions": {"torch": "3"}}}
     with pytest.raises(SystemExit, match="several versions of software"):
         write([newer, *records[1:]])

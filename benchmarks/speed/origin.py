@@ -41,7 +41,7 @@ def describe_machines(records: Sequence[Record]) -> str:
         own = [record for record in records if record["on"] == letter]
         machine = own[0]["machine"]
         dates = sorted({record["date"][:10] for record in own})
-        commits = sorted({record["commit"][:10] for record in own})
+        commits = sorted({record["commit"] for record in own})
         draws = sorted({record["draw"] for record in own if record["kind"] == "draw"})
         kinds = [kind for kind in ("scale", "limit") if kind in {one["kind"] for one in own}]
         loads = [record["load"] for record in own]
@@ -49,7 +49,7 @@ def describe_machines(records: Sequence[Record]) -> str:
         lines += [
             f"- **{letter}**: {machine['processor']}, {machine['cores']} cores, "
             f"{machine['gibibytes']} GiB of memory; {machine['system']}",
-            f"  - measured here: {', '.join(what)}; {' to '.join(dates[:1] + dates[1:][-1:])}, "
+            f"  - measured here: {', '.join(what)}; {' to '.join(sorted({dates[0], dates[-1]}))}, "
             f"commit {', '.join(commits)}; load over the minute before a measurement "
             f"{min(loads):.1f} to {max(loads):.1f} (what ran before counts in it)",
             f"  - capabilities: {', '.join(machine['capabilities'])}",

@@ -119,8 +119,8 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     Raises
     ------
     SystemExit
-        There is none, or the competitors of one were not all measured on one machine, at one
-        commit: what is divided or subtracted within a draw has to be of one run.
+        There is none, or the competitors of one were not all timed and scored on one machine, at
+        one commit: what is divided or subtracted within a draw has to be of one run.
     """
     timed, scored = (pd.DataFrame(_select(records, kind)) for kind in ("draw", "score"))
     if timed.empty or scored.empty:
@@ -133,14 +133,14 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     whole = counts.index[counts == len(TITLES)]
     if whole.empty:
         raise SystemExit("no draw is complete yet; go on with `python -m benchmarks.speed run`")
-    draws = table[table["draw"].isin(whole)]
-    for number, own in draws.groupby("draw"):
-        if len(own[["on", "commit"]].drop_duplicates()) > 1:
+    for number in whole:
+        own = [record for record in records if record.get("draw") == number]
+        if len({(record["on"], record["commit"]) for record in own}) > 1:
             raise SystemExit(
                 f"draw {number} is of several machines or commits and cannot be compared; "
                 "remove its records and measure it again"
             )
-    return draws
+    return table[table["draw"].isin(whole)]
 
 
 def _lay_out_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -237,18 +237,24 @@ def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iter
 
 
 def list_differences(draws: pd.DataFrame) -> Iterator[str]:
-    """Give a row for the study's chosen model against each competitor."""
+    """Lay out the table of the study's chosen model against each competitor."""
     accuracy, loss = (
         {competitor: figures.to_numpy() for competitor, figures in _pivot(draws, name).items()}
         for name in ("balanced_accuracy", "log_loss")
     )
+    rows = []
     for name in OTHERS:
         gain = compare_paired(100 * accuracy["meninx_study"], 100 * accuracy[name])
         cost = compare_paired(loss["meninx_study"], loss[name])
-        yield (
-            f"| {TITLES[name]} | {_show_difference(gain, 1)} | {_show_difference(cost, 3)} "
-            f"| accuracy {judge(gain, 1)}; log loss {judge(cost, -1)} |"
+        rows.append(
+            [
+                TITLES[name],
+                _show_difference(gain, 1),
+                _show_difference(cost, 3),
+                f"accuracy {judge(gain, 1)}; log loss {judge(cost, -1)}",
+            ]
         )
+    return _lay_out_rows(["against", "balanced accuracy, points", "log loss", "verdict"], rows)
 
 
 def _show_difference(difference: PairedDifference, digits: int) -> str:
