@@ -363,8 +363,8 @@ def test_draws_of_another_machine_are_told_apart(write, records):
     assert "measured here: draw 2; 2026-01-02" in page
     line = line_with(page, "Meninx, the default study")
     assert "| 200.5 (200.0 to 201.0) | 2020.0 (2020.0 to 2020.0) |" in line
-    line = line_with(page, "frozen cell faster than (a)")
-    assert "| 23.2 (21.2 to 25.2) × | 18.3 (18.3 to 18.3) × | yes; in 2 of 3 draws |" in line
+    assert "(a) | ≥ 20 × | A | 23.2 (21.2 to 25.2) × | yes; in 2 of 2 draws |" in page
+    assert "(a) | ≥ 20 × | B | 18.3 (18.3 to 18.3) × | **no**; in 0 of 1 draws |" in page
 
 
 def test_scaling_and_limit_are_shown(write, records):

@@ -12,6 +12,5 @@ records (``records``), from which ``write_document`` makes the page. Nothing is 
 
 All but the last are resumable: a record that is there is not measured again. ``--trial`` runs all
 of it at a tiny size, to see that it works. A draw is measured on one machine at one commit, or it
-is refused. ``unfinished.jsonl`` holds whole draws of a run that is still to be ended: go on with
-``--out benchmarks/unfinished.jsonl``, and put it in the place of ``speed.jsonl`` when it has five.
+is refused. To measure something again, remove its records; the rest of the page stays.
 """
