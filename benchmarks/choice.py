@@ -14,7 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ import numpy as np
 import pandas as pd
 from benchmarks.speed.draws import COUNTS, Draw, draw_images
 from benchmarks.speed.machine import describe_machine, describe_moment
+from benchmarks.speed.meninx_cells import open_cohort
 from benchmarks.speed.records import Record, append_record, has_record, read_records
 from benchmarks.speed.run import score
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
-from meninx.cohort import Cohort
+from meninx.cohort import Cohort, Image, as_head
 from meninx.finetune import FineTunedClassifier
+from meninx.study.plan import ENSEMBLE
+from meninx.study.workers import run_in_workers
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "choice.jsonl"
@@ -45,15 +46,14 @@ def run(draws: int, seeds: int, work: Path) -> None:
             if has_record(RECORDS, **key):
                 continue
             about = {**key, **describe_moment(), "machine": machine}
-            append_record(
-                RECORDS, {**about, **run_study(draw_images(MANIFEST, number), seed, work)}
-            )
+            found = run_study(draw_images(MANIFEST, number), seed, work)
+            append_record(RECORDS, {**about, **found})
 
 
 def run_study(draw: Draw, seed: int, work: Path) -> dict[str, Any]:
     """Run one study and score its candidates out of fold and on the test images."""
     images, folder = work / f"draw{draw.number}", work / f"draw{draw.number}-seed{seed}"
-    draw.train.copy_to(images)
+    cohort = open_cohort(draw.train.copy_to(images))
     command = [sys.executable, "-m", "meninx", "study", str(images), "-o", str(folder)]
     subprocess.run([*command, "--seed", str(seed)], check=True)
     cells = {
@@ -61,11 +61,14 @@ def run_study(draw: Draw, seed: int, work: Path) -> dict[str, Any]:
         for cell in json.loads((folder / "plan.json").read_text())["cells"]
         if cell["role"] == "candidate"
     }
-    trained = [name for name, cell in cells.items() if not cell["members"]]
-    found = Parallel(n_jobs=2)(
-        delayed(predict_test)(draw, images, cells[name], seed) for name in trained
+    # The shallowest cut first: the deeper ones start from its stored activations.
+    trained = sorted(
+        (name for name, cell in cells.items() if not cell["members"]),
+        key=lambda name: cells[name]["cut"] or "whole",
     )
-    tested = dict(zip(trained, found, strict=True))
+    others = [as_head(path) for path in draw.test.paths]
+    tasks = [(cells[name], seed, cohort, others) for name in trained]
+    tested = dict(zip(trained, run_in_workers(predict_test, tasks, None), strict=True))
     for name, cell in cells.items():
         if cell["members"]:
             tested[name] = np.mean([tested[member] for member in cell["members"]], axis=0)
@@ -81,14 +84,14 @@ def run_study(draw: Draw, seed: int, work: Path) -> dict[str, Any]:
     }
 
 
-def predict_test(draw: Draw, images: Path, cell: dict[str, Any], seed: int) -> np.ndarray:
-    """Train a cell on the whole draw and give the test images' probabilities ``(400, k)``."""
-    with threadpool_limits(1):
-        cohort = Cohort.from_folder(images)
-        classifier = FineTunedClassifier(
-            cell["backbone"], cell["strategy"], cell["cut"], random_state=seed, **cell["settings"]
-        ).fit(cohort.images, cohort.labels)
-        return classifier.predict_proba(draw.test.paths)
+def predict_test(
+    cell: dict[str, Any], seed: int, cohort: Cohort, tested: Sequence[Image]
+) -> np.ndarray:
+    """Train a cell on the whole draw and give the test images' probabilities ``(m, k)``."""
+    classifier = FineTunedClassifier(
+        cell["backbone"], cell["strategy"], cell["cut"], random_state=seed, **cell["settings"]
+    )
+    return classifier.fit(cohort.images, cohort.labels).predict_proba(tested)
 
 
 def score_out_of_fold(file: Path) -> dict[str, float]:
@@ -104,7 +107,7 @@ def score_out_of_fold(file: Path) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
 
 
-def choose_most_accurate(record: Record) -> str:
+def choose_as_the_study(record: Record) -> str:
     """Choose what the study chose."""
     return str(record["chosen"])
 
@@ -115,13 +118,13 @@ def choose_least_loss(record: Record) -> str:
     return min(cells, key=lambda name: cells[name]["out_of_fold"]["log_loss"])
 
 
-def choose_ensemble(record: Record) -> str:
+def choose_ensemble(_: Record) -> str:
     """Choose the ensemble, whatever was measured."""
-    return next(name for name in record["cells"] if name.startswith("ensemble"))
+    return ENSEMBLE
 
 
 RULES: dict[str, Callable[[Record], str]] = {
-    "the study's: balanced accuracy": choose_most_accurate,
+    "the study's: balanced accuracy": choose_as_the_study,
     "log loss": choose_least_loss,
     "always the ensemble": choose_ensemble,
 }
@@ -139,7 +142,7 @@ def list_rules(records: list[Record]) -> Iterator[str]:
         yield (
             f"| {title} | {len(records)} | {tested['balanced_accuracy'].mean():.3f} "
             f"| {tested['log_loss'].mean():.3f} "
-            f"| {sum(name.startswith('ensemble') for name in names)} |"
+            f"| {names.count(ENSEMBLE)} |"
         )
 
 
