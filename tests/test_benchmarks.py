@@ -367,6 +367,24 @@ def test_draws_of_another_machine_are_told_apart(write, records):
     assert "(a) | ≥ 20 × | B | 18.3 (18.3 to 18.3) × | **no**; in 0 of 1 draws |" in page
 
 
+def test_a_draw_of_two_machines_is_judged_on_each_and_counts_once(write, records):
+    machine = {**records[0]["machine"], "processor": "slide rule"}
+    elsewhere = {"machine": machine, "date": "2026-01-02", "commit": "later"}
+    changes = {"draw": {"seconds": 100.0}, "score": {"balanced_accuracy": 0.7}}
+    again = [
+        record | elsewhere | changes[record["kind"]] for record in records if record["draw"] == 0
+    ]
+    page = write([*records, *again])
+    assert "## 3 draws" in page
+    assert "(a) | ≥ 20 × | A | 21.2 (18.3 to 25.2) × | yes; in 2 of 3 draws |" in page
+    assert "(a) | ≥ 20 × | B | 1.0 (1.0 to 1.0) × | **no**; in 0 of 1 draws |" in page
+    # Draw 0 had 0.80 and 0.70, the others 0.81 and 0.82.
+    assert "| 79.3 |" in line_with(page, "(a) fastai | 127.0")
+    assert "(3 of 3 draws)" in line_with(page, "| (a) fastai | +")
+    with pytest.raises(SystemExit, match=r"draw 0 is of several machines .* on B"):
+        write([*records, *again[1:]])
+
+
 def test_scaling_and_limit_are_shown(write, records):
     about = records[0]
     scale = [

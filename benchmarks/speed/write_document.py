@@ -22,6 +22,8 @@ TITLES = {
 }
 OTHERS = ("fastai", "pytorch", "full_fine_tuning", "pooled_features")
 GIGABYTE = 1e9
+# What tells a run from another: draw and machine.
+RUN = ["draw", "on"]
 
 
 @dataclass(frozen=True)
@@ -114,33 +116,34 @@ def _leave_out_waiting(record: Record) -> Record:
 
 
 def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
-    """Lay out the draws that every competitor has finished, one row a draw and competitor.
+    """Lay out the draws that every competitor has finished: one row a draw, machine, competitor.
 
     Raises
     ------
     SystemExit
-        There is none, or the competitors of one were not all timed and scored on one machine, at
-        one commit: what is divided or subtracted within a draw has to be of one run.
+        There is none, or a draw that was begun on several machines or at several commits is not
+        whole, at one commit, on each: what is divided or subtracted has to be of one run.
     """
     timed, scored = (pd.DataFrame(_select(records, kind)) for kind in ("draw", "score"))
     if timed.empty or scored.empty:
         raise SystemExit(
             "no draw was measured yet; first `python -m benchmarks.speed run`, then `score`"
         )
-    scores = scored[["draw", "competitor", "balanced_accuracy", "log_loss", "tested"]]
-    table = timed.merge(scores, on=["draw", "competitor"])
-    counts = table.groupby("draw")["competitor"].nunique()
+    scores = scored[[*RUN, "commit", "competitor", "balanced_accuracy", "log_loss", "tested"]]
+    table = timed.merge(scores, on=[*RUN, "commit", "competitor"])
+    counts = table.groupby(RUN)["competitor"].nunique()
     whole = counts.index[counts == len(TITLES)]
+    commits = pd.concat([timed, scored]).groupby(RUN)["commit"].nunique()
+    machines = commits.groupby("draw").transform("size")
+    is_begun_twice = (commits > 1) | (machines > 1) & ~commits.index.isin(whole)
+    for number, letter in commits.index[is_begun_twice]:
+        raise SystemExit(
+            f"draw {number} is of several machines or commits, and not whole at one commit on "
+            f"{letter}, so that it cannot be compared; remove its records there and measure again"
+        )
     if whole.empty:
         raise SystemExit("no draw is complete yet; go on with `python -m benchmarks.speed run`")
-    for number in whole:
-        own = [record for record in records if record.get("draw") == number]
-        if len({(record["on"], record["commit"]) for record in own}) > 1:
-            raise SystemExit(
-                f"draw {number} is of several machines or commits and cannot be compared; "
-                "remove its records and measure it again"
-            )
-    return table[table["draw"].isin(whole)]
+    return table[pd.MultiIndex.from_frame(table[RUN]).isin(whole)]
 
 
 def _lay_out_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -154,9 +157,9 @@ def _list_machines(draws: pd.DataFrame) -> list[str]:
     return sorted(draws["on"].unique())
 
 
-def _pivot(draws: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Lay out a figure with a row a draw and a column a competitor."""
-    return draws.pivot_table(index="draw", columns="competitor", values=column)
+def _average_runs(own: pd.DataFrame, column: str) -> pd.Series:
+    """Give a competitor's figure of each draw, where it ran on several machines their mean."""
+    return own.groupby("draw")[column].mean()
 
 
 def _show_range(values: pd.Series, digits: int) -> str:
@@ -183,9 +186,9 @@ def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
                 title,
                 *(_show_range(own[own["on"] == letter]["seconds"], 1) for letter in machines),
                 _show_memory(own),
-                f"{100 * own['balanced_accuracy'].mean():.1f}",
-                f"{own['log_loss'].mean():.3f}",
-                f"{100 * own['out_of_fold_balanced_accuracy'].mean():.1f}",
+                f"{100 * _average_runs(own, 'balanced_accuracy').mean():.1f}",
+                f"{_average_runs(own, 'log_loss').mean():.3f}",
+                f"{100 * _average_runs(own, 'out_of_fold_balanced_accuracy').mean():.1f}",
             ]
         )
     return _lay_out_rows(columns, rows)
@@ -201,13 +204,13 @@ def _show_memory(own: pd.DataFrame) -> str:
 
 def list_promises(draws: pd.DataFrame) -> Iterator[str]:
     """Lay out the table of promised ratios of times."""
-    seconds = _pivot(draws, "seconds")
-    plain = draws[draws["competitor"] == "pytorch"].set_index("draw")
-    seconds["last_stage"] = [phases["last_stage"] for phases in plain["phases"]]
+    seconds = draws.pivot(index=RUN, columns="competitor", values="seconds")
+    plain = draws[draws["competitor"] == "pytorch"].set_index(RUN)["phases"]
+    seconds["last_stage"] = plain.map(lambda phases: phases["last_stage"])
     rows = [
         [promise.text, f"≥ {promise.wanted:g} ×", letter, *_judge_promise(promise, own)]
         for promise in PROMISES
-        for letter, own in seconds.groupby(plain["on"])
+        for letter, own in seconds.groupby("on")
     ]
     return _lay_out_rows(["promise", "wanted", "on", "measured", "held"], rows)
 
@@ -237,9 +240,10 @@ def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iter
 
 def list_differences(draws: pd.DataFrame) -> Iterator[str]:
     """Lay out the table of the study's chosen model against each competitor."""
+    by_competitor = draws.groupby("competitor")
     accuracy, loss = (
-        {competitor: figures.to_numpy() for competitor, figures in _pivot(draws, name).items()}
-        for name in ("balanced_accuracy", "log_loss")
+        {name: _average_runs(own, column).to_numpy() for name, own in by_competitor}
+        for column in ("balanced_accuracy", "log_loss")
     )
     rows = []
     for name in OTHERS:
@@ -283,7 +287,8 @@ def count_chosen(draws: pd.DataFrame) -> str:
     """Say which cells the studies chose."""
     studies = draws[draws["competitor"] == "meninx_study"]
     counts = pd.Series([facts["chosen"] for facts in studies["facts"]]).value_counts()
-    return ", ".join(f"{name} in {count}" for name, count in counts.items())
+    parts = [f"{name} in {count}" for name, count in counts.items()]
+    return f"{', '.join(parts)} of {len(studies)} studies"
 
 
 def list_predictions(draws: pd.DataFrame) -> Iterator[str]:
