@@ -35,16 +35,12 @@ def compute_features(suffix: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 def compute_all_features(suffix: nn.Module, activations: Activations, views: int) -> torch.Tensor:
     """Run the suffix over every image and view: ``(n, v, d)`` float32."""
     pairs = [(row, view) for row in range(len(activations)) for view in range(views)]
-    features = torch.empty(0)
+    parts = []
     with torch.inference_mode():
         for start in range(0, len(pairs), PREDICTION_BATCH):
             rows, seen = zip(*pairs[start : start + PREDICTION_BATCH], strict=True)
-            part = compute_features(suffix, activations.batch(rows, seen))
-            if not start:
-                # Thousands of parts, kept to be joined, would take as much memory again.
-                features = torch.empty(len(pairs), part.shape[1])
-            features[start : start + len(part)] = part
-    return features.unflatten(0, (len(activations), views))
+            parts.append(compute_features(suffix, activations.batch(rows, seen)))
+    return torch.cat(parts).unflatten(0, (len(activations), views))
 
 
 def average_logits(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
