@@ -135,8 +135,8 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     whole = counts.index[counts == len(TITLES)]
     commits = pd.concat([timed, scored]).groupby(RUN)["commit"].nunique()
     machines = commits.groupby("draw").transform("size")
-    is_begun_twice = (commits > 1) | (machines > 1) & ~commits.index.isin(whole)
-    for number, letter in commits.index[is_begun_twice]:
+    is_mixed = (commits > 1) | (machines > 1) & ~commits.index.isin(whole)
+    for number, letter in commits.index[is_mixed]:
         raise SystemExit(
             f"draw {number} is of several machines or commits, and not whole at one commit on "
             f"{letter}, so that it cannot be compared; remove its records there and measure again"
@@ -157,9 +157,9 @@ def _list_machines(draws: pd.DataFrame) -> list[str]:
     return sorted(draws["on"].unique())
 
 
-def _average_runs(own: pd.DataFrame, column: str) -> pd.Series:
-    """Give a competitor's figure of each draw, where it ran on several machines their mean."""
-    return own.groupby("draw")[column].mean()
+def _pivot(draws: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Lay out a figure with a row a draw, the mean of its machines, and a column a competitor."""
+    return draws.pivot_table(index="draw", columns="competitor", values=column)
 
 
 def _show_range(values: pd.Series, digits: int) -> str:
@@ -178,6 +178,10 @@ def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
         "log loss",
         "out-of-fold balanced accuracy",
     ]
+    accuracy, loss, out_of_fold = (
+        _pivot(draws, column).mean()
+        for column in ("balanced_accuracy", "log_loss", "out_of_fold_balanced_accuracy")
+    )
     rows = []
     for name, title in TITLES.items():
         own = draws[draws["competitor"] == name]
@@ -186,9 +190,9 @@ def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
                 title,
                 *(_show_range(own[own["on"] == letter]["seconds"], 1) for letter in machines),
                 _show_memory(own),
-                f"{100 * _average_runs(own, 'balanced_accuracy').mean():.1f}",
-                f"{_average_runs(own, 'log_loss').mean():.3f}",
-                f"{100 * _average_runs(own, 'out_of_fold_balanced_accuracy').mean():.1f}",
+                f"{100 * accuracy[name]:.1f}",
+                f"{loss[name]:.3f}",
+                f"{100 * out_of_fold[name]:.1f}",
             ]
         )
     return _lay_out_rows(columns, rows)
@@ -240,10 +244,9 @@ def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iter
 
 def list_differences(draws: pd.DataFrame) -> Iterator[str]:
     """Lay out the table of the study's chosen model against each competitor."""
-    by_competitor = draws.groupby("competitor")
     accuracy, loss = (
-        {name: _average_runs(own, column).to_numpy() for name, own in by_competitor}
-        for column in ("balanced_accuracy", "log_loss")
+        {competitor: figures.to_numpy() for competitor, figures in _pivot(draws, name).items()}
+        for name in ("balanced_accuracy", "log_loss")
     )
     rows = []
     for name in OTHERS:
