@@ -327,11 +327,14 @@ def test_the_page_says_which_predictions_of_seconds_were_off(write, records):
     for record in records:
         if (record["kind"], record["competitor"]) == ("draw", "meninx_study"):
             off = [100.0, 80.0 + 30 * record["draw"]]
-            record["facts"] |= {"seconds": {"well": [2.0, 2.2], "ill": off}}
+            short = [0.3, 0.16 + 0.5 * record["draw"]]
+            record["facts"] |= {"seconds": {"well": [2.0, 2.2], "ill": off, "short": short}}
     page = write(records)
     assert "| +10 % (+10 to +10) | in 3 of 3 draws |" in line_with(page, "| well |")
     assert "| 110.00 (80.00 to 140.00) | +10 % (-20 to +40)" in line_with(page, "| ill |")
     assert "in 2 of 3 draws" in line_with(page, "| ill |")
+    # Less than a second is all that is said of such a cell: 1.16 s are more.
+    assert "in 2 of 3 draws" in line_with(page, "| short |")
 
 
 def test_trials_and_figures_of_two_machines_are_refused(write, records):

@@ -1,6 +1,7 @@
 """The command line: what others script against."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,12 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(call, disc_folder, tmp_pat
     code, output, _ = call("study", disc_folder, "-o", out, "--dry-run", "--json")
     cells = [cell["cell"] for cell in json.loads(output)["cells"]]
     assert code == 0 and f"{LITE0}-frozen" in cells and not out.exists()
+
+
+def test_a_dry_run_tells_people_how_long_cells_and_study_take(call, disc_folder, tmp_path):
+    _, output, _ = call("study", disc_folder, "-o", tmp_path / "run", "--dry-run")
+    assert "< 1 s" in output
+    assert re.search(r"The whole study takes about \d+ (s|min) on this machine", output)
 
 
 def test_matrix_json_keeps_its_fields(call, disc_folder):

@@ -8,6 +8,7 @@ import pytest
 from meninx.errors import StudyError
 from meninx.report import Words, render, render_figure
 from meninx.report.figures import draw_learning_curve, draw_reliability
+from meninx.report.table import Column, Duration, Table
 from tests.finished_runs import (
     CHOSEN,
     Reader,
@@ -173,6 +174,15 @@ def test_predicted_and_real_seconds_stand_side_by_side(whole, text):
     assert (row["predicted_seconds"], row["seconds"]) == ("38.2", "41.3")
     assert "Cells that the time limit left no room for" in text
     assert "tf_efficientnet_lite2-full" in text
+    last = read_table(whole, "cost")[-1]
+    assert (last["cell"], last["predicted_seconds"], last["seconds"]) == ("study", "431.7", "412.6")
+    assert "The whole study" in text
+
+
+def test_what_takes_less_than_a_second_is_told_as_just_that():
+    table = Table("t", "", "", [Column("s", "s")], [[Duration(0.31)], [Duration(41.3)]])
+    assert table.to_text(Words.load("en")) == [["< 1"], ["41"]]
+    assert table.to_csv().split() == ["s", "0.31", "41.3"]
 
 
 @pytest.mark.parametrize("is_passed", [True, False])

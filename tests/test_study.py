@@ -20,7 +20,14 @@ from meninx.errors import CohortError, StudyError
 from meninx.evaluate import split_by_patient
 from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone
 from meninx.matrix import Advice
-from meninx.study import Plan, Study, compare_runs, read_duration, read_prevalence
+from meninx.study import (
+    Plan,
+    Study,
+    compare_runs,
+    read_duration,
+    read_prevalence,
+    write_duration,
+)
 from meninx.study.costs import Costs, fit_into, price
 from meninx.study.crossvalidation import CrossValidation
 from meninx.study.fold_models import FoldModels
@@ -203,6 +210,12 @@ def test_a_cell_costs_its_fits_and_its_predictions(priced):
     assert cells["ensemble"].predicted_seconds == pytest.approx(members)
 
 
+def test_a_study_costs_what_has_passed_its_cells_and_what_comes_after(priced):
+    plan, costs = priced
+    whole = price(plan, costs, spent=30.0).predicted_seconds
+    assert whole == pytest.approx(30 + costs.predict_study(plan.cells), abs=0.1)
+
+
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):
     timed = []
 
@@ -274,11 +287,22 @@ def test_a_resumed_study_takes_up_the_plan_that_it_had(priced):
         (cell.name, cell.repeats) for cell in earlier.cells
     ]
     assert again.left_out == earlier.left_out
+    # Part of the work is done.
+    assert again.predicted_seconds is None
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5 h", 5400)])
 def test_durations_are_read_as_people_write_them(text, seconds):
     assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.16, "< 1 s"), (1.4, "1 s"), (99, "99 s"), (100, "2 min"), (491, "8 min"),
+     (3590, "1 h 0 min"), (5400, "1 h 30 min")],
+)  # fmt: skip
+def test_durations_are_written_no_finer_than_they_are_known(seconds, text):
+    assert write_duration(seconds) == text
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "0s", "-1m", "5 days"])

@@ -1,13 +1,20 @@
 """docs/benchmarks.md from the records."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from benchmarks.speed.markdown import lay_out_rows, show_range
 from benchmarks.speed.origin import describe_machines, name_machines
 from benchmarks.speed.pairing import PairedDifference, compare_paired, fit_line
+from benchmarks.speed.promises import (
+    GIGABYTE,
+    RUN,
+    list_memory_promises,
+    list_predictions,
+    list_promises,
+)
 from benchmarks.speed.records import Record, read_records
 
 TITLES = {
@@ -21,42 +28,6 @@ TITLES = {
     "meninx_study": "**Meninx, the default study**",
 }
 OTHERS = ("fastai", "pytorch", "full_fine_tuning", "pooled_features")
-GIGABYTE = 1e9
-# What tells a run from another: draw and machine.
-RUN = ["draw", "on"]
-
-
-@dataclass(frozen=True)
-class Promise:
-    """A ratio of times that was promised.
-
-    Attributes
-    ----------
-    text
-        In words.
-    wanted
-        At least this.
-    slow, fast
-        The column of seconds that is divided, and that by which.
-    """
-
-    text: str
-    wanted: float
-    slow: str
-    fast: str
-
-
-PROMISES = (
-    Promise("frozen cell faster than (a)", 20, "fastai", "meninx_frozen"),
-    Promise("frozen cell faster than (b)", 20, "pytorch", "meninx_frozen"),
-    Promise("partial cell faster than (b)'s last stage", 8, "last_stage", "meninx_partial"),
-    Promise("full cell faster than (c)", 1.5, "full_fine_tuning", "meninx_full"),
-    Promise("whole study in no more time than (c)", 1, "full_fine_tuning", "meninx_study"),
-)
-# Per cent of the seconds that were predicted.
-FURTHEST_OFF = 30
-MOST_GIGABYTES_SMALL, MOST_GIGABYTES_LARGE = 1.5, 3.0
-LARGE = 3000
 
 
 def write_document(records_file: Path, texts: Path, out: Path) -> None:
@@ -146,12 +117,6 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     return table[pd.MultiIndex.from_frame(table[RUN]).isin(whole)]
 
 
-def _lay_out_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lay out a table, line by line."""
-    for cells in (columns, ["---"] * len(columns), *rows):
-        yield f"| {' | '.join(cells)} |"
-
-
 def _list_machines(draws: pd.DataFrame) -> list[str]:
     """List the letters of the machines that draws were measured on."""
     return sorted(draws["on"].unique())
@@ -160,11 +125,6 @@ def _list_machines(draws: pd.DataFrame) -> list[str]:
 def _pivot(draws: pd.DataFrame, column: str) -> pd.DataFrame:
     """Lay out a figure with a row a draw, the mean of its machines, and a column a competitor."""
     return draws.pivot_table(index="draw", columns="competitor", values=column)
-
-
-def _show_range(values: pd.Series, digits: int) -> str:
-    """Show median and range."""
-    return f"{values.median():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
@@ -188,14 +148,14 @@ def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
         rows.append(
             [
                 title,
-                *(_show_range(own[own["on"] == letter]["seconds"], 1) for letter in machines),
+                *(show_range(own[own["on"] == letter]["seconds"], 1) for letter in machines),
                 _show_memory(own),
                 f"{100 * accuracy[name]:.1f}",
                 f"{loss[name]:.3f}",
                 f"{100 * out_of_fold[name]:.1f}",
             ]
         )
-    return _lay_out_rows(columns, rows)
+    return lay_out_rows(columns, rows)
 
 
 def _show_memory(own: pd.DataFrame) -> str:
@@ -204,42 +164,6 @@ def _show_memory(own: pd.DataFrame) -> str:
     files = most.get("peak_file_bytes", np.nan)
     part = "" if np.isnan(files) else f" ({files / GIGABYTE:.2f})"
     return f"{most['peak_bytes'] / GIGABYTE:.2f}{part}"
-
-
-def list_promises(draws: pd.DataFrame) -> Iterator[str]:
-    """Lay out the table of promised ratios of times."""
-    seconds = draws.pivot(index=RUN, columns="competitor", values="seconds")
-    plain = draws[draws["competitor"] == "pytorch"].set_index(RUN)["phases"]
-    seconds["last_stage"] = plain.map(lambda phases: phases["last_stage"])
-    rows = [
-        [promise.text, f"≥ {promise.wanted:g} ×", letter, *_judge_promise(promise, own)]
-        for promise in PROMISES
-        for letter, own in seconds.groupby("on")
-    ]
-    return _lay_out_rows(["promise", "wanted", "on", "measured", "held"], rows)
-
-
-def _judge_promise(promise: Promise, seconds: pd.DataFrame) -> list[str]:
-    """Show the ratios of the draws of one machine, and whether the promise holds there."""
-    ratios = seconds[promise.slow] / seconds[promise.fast]
-    kept = int((ratios >= promise.wanted).sum())
-    verdict = "yes" if ratios.median() >= promise.wanted else "**no**"
-    return [f"{_show_range(ratios, 1)} ×", f"{verdict}; in {kept} of {len(ratios)} draws"]
-
-
-def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iterator[str]:
-    """Lay out the table of promised peaks of memory."""
-    ours = draws[draws["competitor"].str.startswith("meninx")]["peak_bytes"].max()
-    large = [record["peak_bytes"] for record in scaling if record["images"] == LARGE]
-    promises = [("peak memory at 53 images, the most of ours", MOST_GIGABYTES_SMALL, [ours])]
-    promises += [("peak memory at 3,000 images", MOST_GIGABYTES_LARGE, large)]
-    rows = []
-    for text, wanted, peaks in promises:
-        most = max(peaks, default=np.nan) / GIGABYTE
-        verdict = "yes" if most < wanted else "**no**"
-        measured, verdict = (f"{most:.2f} GB", verdict) if peaks else ("not measured", "–")
-        rows.append([text, f"< {wanted} GB", measured, verdict])
-    return _lay_out_rows(["promise", "wanted", "measured", "held"], rows)
 
 
 def list_differences(draws: pd.DataFrame) -> Iterator[str]:
@@ -260,7 +184,7 @@ def list_differences(draws: pd.DataFrame) -> Iterator[str]:
                 f"accuracy {judge(gain, 1)}; log loss {judge(cost, -1)}",
             ]
         )
-    return _lay_out_rows(["against", "balanced accuracy, points", "log loss", "verdict"], rows)
+    return lay_out_rows(["against", "balanced accuracy, points", "log loss", "verdict"], rows)
 
 
 def _show_difference(difference: PairedDifference, digits: int) -> str:
@@ -294,32 +218,6 @@ def count_chosen(draws: pd.DataFrame) -> str:
     return f"{', '.join(parts)} of {len(studies)} studies"
 
 
-def list_predictions(draws: pd.DataFrame) -> Iterator[str]:
-    """Lay out the predicted seconds of each cell of the study beside those it took."""
-    studies = draws[draws["competitor"] == "meninx_study"]
-    rows = []
-    for letter in _list_machines(draws):
-        facts = studies[studies["on"] == letter]["facts"]
-        seconds = [one["seconds"] for one in facts if "seconds" in one]
-        for cell in dict.fromkeys(name for one in seconds for name in one):
-            pairs = [one[cell] for one in seconds if cell in one]
-            rows.append([letter, cell, *_compare_seconds(pairs)])
-    return _lay_out_rows(["on", "cell", "predicted, s", "taken, s", "off by", "within 30 %"], rows)
-
-
-def _compare_seconds(pairs: Sequence[tuple[float, float]]) -> list[str]:
-    """Show what was predicted of a cell, what it took, and how far off that was."""
-    table = pd.DataFrame(pairs, columns=["predicted", "taken"])
-    off = 100 * (table["taken"] / table["predicted"] - 1)
-    held = int((off.abs() <= FURTHEST_OFF).sum())
-    return [
-        _show_range(table["predicted"], 2),
-        _show_range(table["taken"], 2),
-        f"{off.median():+.0f} % ({off.min():+.0f} to {off.max():+.0f})",
-        f"in {held} of {len(pairs)} draws",
-    ]
-
-
 def _group_by_cell(scaling: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
     """Group by machine and cell, smaller numbers of images first."""
     cells: dict[tuple[str, str], list[Record]] = {}
@@ -342,7 +240,7 @@ def list_scaling(scaling: Sequence[Record]) -> Iterator[str]:
         for (letter, cell), records in _group_by_cell(scaling).items()
         for record in records
     ]
-    return _lay_out_rows(
+    return lay_out_rows(
         ["on", "cell", "images", "seconds", "seconds an image", "peak memory, GB"], rows
     )
 
@@ -388,7 +286,7 @@ def list_limits(limits: Sequence[Record]) -> Iterator[str]:
             ]
             for what, rate in rates.items()
         ]
-    return _lay_out_rows(
+    return lay_out_rows(
         [
             "on",
             "what",

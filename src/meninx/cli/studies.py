@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,9 @@ from meninx.cli.arguments import (
     split_names,
 )
 from meninx.cli.output import console, make_table, print_json, say, show
+
+if TYPE_CHECKING:
+    from meninx.study import Plan
 
 
 @app.command()
@@ -115,9 +118,7 @@ def study(
         is_strict=strict,
     )
     if dry_run:
-        plan = question.plan(workers).as_dict()
-        columns = ("cell", "role", "folds", "repeats", "predicted_seconds", "reason")
-        show(plan, [make_table("The plan", columns, plan["cells"])], as_json)
+        _show_plan(question.plan(workers), as_json)
         return
     report_file = question.run(out, workers, fresh, language.value)
     summary = json.loads((out / "summary.json").read_bytes())
@@ -158,6 +159,24 @@ def compare(
     result = compare_runs(run, other)
     rows = [{"what": key, "value": value} for key, value in result.items()]
     show(result, [make_table("Comparison", ("what", "value"), rows)], as_json)
+
+
+def _show_plan(plan: "Plan", as_json: bool) -> None:
+    from meninx.study import write_duration
+
+    columns = ("cell", "role", "folds", "repeats", "takes", "reason")
+    content = plan.as_dict()
+    cells = [
+        {**cell, "takes": write_duration(cell["predicted_seconds"])} for cell in content["cells"]
+    ]
+    show(content, [make_table("The plan", columns, cells)], as_json)
+    if plan.predicted_seconds is not None and not as_json:
+        console.print(
+            f"The whole study takes about {write_duration(plan.predicted_seconds)} on this machine."
+            " A cell's time is that of one process; an ensemble's is that of its members, which "
+            "are trained once.",
+            highlight=False,
+        )
 
 
 def _read_strategies(names: str | None) -> tuple[Any, ...]:

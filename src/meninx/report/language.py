@@ -110,6 +110,12 @@ class Words:
             return self("number.below", value=self.number(SMALLEST_PROBABILITY, 3))
         return self.number(value, 3)
 
+    def seconds(self, value: float | None) -> str:
+        """Write a duration in whole seconds, or as shorter than one."""
+        if value is not None and value < 1:
+            return self("number.below", value=self.number(1, 0))
+        return self.number(value, 0)
+
     def p_value(self, value: float) -> str:
         """Write a p-value as a statement: "p = 0.012", "p < 0.001"."""
         if value < SMALLEST_PROBABILITY:

@@ -127,6 +127,7 @@ class PlanFile(TypedDict):
 
     cells: list[PlannedCell]
     left_out: NotRequired[list[LeftOutCell]]
+    predicted_seconds: NotRequired[float | None]
 
 
 class AuditFinding(TypedDict):

@@ -49,6 +49,12 @@ class Share(NamedTuple):
     value: float | None
 
 
+class Duration(NamedTuple):
+    """Seconds, shown as whole ones: a fit does not take the same tenths twice."""
+
+    seconds: float | None
+
+
 class CountAndShare(NamedTuple):
     """A count with the share of its row."""
 
@@ -63,7 +69,7 @@ class Term(NamedTuple):
     shown: str
 
 
-Value = str | Term | int | float | Estimate | Probability | Share | CountAndShare | None
+Value = str | Term | int | float | Estimate | Probability | Share | Duration | CountAndShare | None
 
 
 @dataclass(frozen=True)
@@ -218,6 +224,8 @@ def _show(value: Value, column: Column, words: Words) -> str:
         return words.percent(value.value)
     if isinstance(value, Probability):
         return words.probability(value.value)
+    if isinstance(value, Duration):
+        return words.seconds(value.seconds)
     if isinstance(value, CountAndShare):
         return f"{words.number(value.number, column.decimals)} ({words.percent(value.share)})"
     if isinstance(value, Term):

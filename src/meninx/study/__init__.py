@@ -8,7 +8,7 @@ comes a run folder. Read :meth:`Study.run` from top to bottom.
 from meninx.study.comparison import compare_runs
 from meninx.study.plan import Cell, Plan
 from meninx.study.study import DEFAULT_BACKBONES, Study
-from meninx.study.wishes import read_duration, read_prevalence
+from meninx.study.wishes import read_duration, read_prevalence, write_duration
 
 __all__ = [
     "DEFAULT_BACKBONES",
@@ -18,4 +18,5 @@ __all__ = [
     "compare_runs",
     "read_duration",
     "read_prevalence",
+    "write_duration",
 ]

@@ -151,9 +151,21 @@ def _average(times: Sequence[FitTimes]) -> FitTimes:
     return FitTimes(*np.mean([astuple(one) for one in times], axis=0).tolist())
 
 
-def price(plan: Plan, costs: Costs) -> Plan:
-    """Write into a plan what each cell will take, all its repeats together."""
-    return replace(plan, cells=tuple(_price_cell(cell, costs) for cell in plan.cells))
+def price(plan: Plan, costs: Costs, spent: float = 0.0) -> Plan:
+    """Write into a plan what each cell will take, all its repeats together, and the study.
+
+    Parameters
+    ----------
+    plan
+        Its cells.
+    costs
+        Of the plan, on this machine.
+    spent
+        Seconds of the study that have passed already.
+    """
+    cells = tuple(_price_cell(cell, costs) for cell in plan.cells)
+    seconds = round(spent + costs.predict_study(plan.cells), 1)
+    return replace(plan, cells=cells, predicted_seconds=seconds)
 
 
 def fit_into(plan: Plan, costs: Costs, seconds: float, spent: float = 0.0) -> Plan:

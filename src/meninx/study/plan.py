@@ -128,11 +128,15 @@ class Plan:
         In how many parts each repeat divides the patients.
     left_out
         Cells that a time limit left no room for.
+    predicted_seconds
+        What the whole study takes on this machine, from its start to its report; None where that
+        was not measured or cannot be known.
     """
 
     cells: tuple[Cell, ...]
     folds: int
     left_out: tuple[LeftOut, ...] = ()
+    predicted_seconds: float | None = None
 
     @classmethod
     def make(
@@ -207,7 +211,8 @@ class Plan:
     def resume(self, earlier: Mapping[str, Any]) -> Self:
         """Take up the cells that an interrupted study had planned, by its ``plan.json``.
 
-        What fits into a time limit is measured, and could have come out otherwise today.
+        What fits into a time limit is measured, and could have come out otherwise today. How
+        much of the earlier study is left to do is not known.
         """
         planned = {cell["cell"]: cell for cell in earlier["cells"]}
         cells = tuple(
@@ -220,13 +225,14 @@ class Plan:
             if cell.name in planned
         )
         left_out = tuple(LeftOut(**cell) for cell in earlier["left_out"])
-        return replace(self, cells=cells, left_out=left_out)
+        return replace(self, cells=cells, left_out=left_out, predicted_seconds=None)
 
     def as_dict(self) -> dict[str, Any]:
         """Give what ``plan.json`` holds."""
         return {
             "cells": [{**cell.as_dict(), "folds": self.folds} for cell in self.cells],
             "left_out": [asdict(cell) for cell in self.left_out],
+            "predicted_seconds": self.predicted_seconds,
         }
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -198,10 +198,14 @@ class Study:
             precisions=precisions,
         )
         costs = Costs.measure(plan, cohort.images, len(cohort.classes), workers)
+        spent = time.perf_counter() - started
         if self.time_limit is not None:
-            spent = time.perf_counter() - started
             plan = fit_into(plan, costs, self.time_limit, spent)
-        return price(plan, costs)
+        plan = price(plan, costs, spent)
+        if self.is_nested or self.measures_learning_curve:
+            # They train again what the cells will choose, which nobody knows yet.
+            return replace(plan, predicted_seconds=None)
+        return plan
 
     def _split(self) -> tuple[Split, ...]:
         cohort = self.cohort

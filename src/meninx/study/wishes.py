@@ -21,6 +21,17 @@ def read_duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def write_duration(seconds: float) -> str:
+    """Write a duration for people, no finer than it can be foretold: ``< 1 s``, ``8 min``."""
+    if seconds < 1:
+        return "< 1 s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def read_prevalence(text: str) -> dict[str, float]:
     """Read shares such as ``lm=0.1,normal=0.9``, class by class.
 

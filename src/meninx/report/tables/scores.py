@@ -6,6 +6,7 @@ from meninx.report.run_files import ScoreRow
 from meninx.report.run_folder import RunFolder
 from meninx.report.table import (
     Column,
+    Duration,
     Estimate,
     Probability,
     Share,
@@ -34,7 +35,7 @@ def make_scores_table(run: RunFolder, words: Words) -> Table:
             Column("log_loss", words("column.log_loss")),
             Column("brier", "", is_only_data=True),
             Column("calibration_error", "", is_only_data=True),
-            Column("seconds", words("column.seconds"), decimals=1),
+            Column("seconds", words("column.seconds")),
         ],
         rows=[
             [
@@ -49,7 +50,7 @@ def make_scores_table(run: RunFolder, words: Words) -> Table:
                 row["log_loss"],
                 _find_score(run, row, "brier"),
                 _find_score(run, row, "calibration_error"),
-                row["seconds"],
+                Duration(row["seconds"]),
             ]
             for row in run.scores
         ],

@@ -4,7 +4,16 @@ from collections import Counter, defaultdict
 
 from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
-from meninx.report.table import Column, Share, Table, Value, find_first_baseline, name_trained
+from meninx.report.table import (
+    Column,
+    Duration,
+    Share,
+    Table,
+    Term,
+    Value,
+    find_first_baseline,
+    name_trained,
+)
 
 
 def make_cohort_table(run: RunFolder, words: Words) -> Table:
@@ -89,21 +98,30 @@ def make_plan_table(run: RunFolder, words: Words) -> Table:
 
 
 def make_cost_table(run: RunFolder, words: Words) -> Table | None:
-    """Set the seconds that the plan predicted beside those it took, cell by cell."""
+    """Set the seconds that the plan predicted beside those it took, cell by cell and in all."""
     predicted = {cell["cell"]: cell.get("predicted_seconds") for cell in run.plan["cells"]}
     if all(seconds is None for seconds in predicted.values()):
         return None
+    rows: list[list[Value]] = [
+        [row["cell"], Duration(predicted.get(row["cell"])), Duration(row["seconds"])]
+        for row in run.scores
+    ]
+    breaks = find_first_baseline([row["role"] for row in run.scores])
+    if (in_all := run.plan.get("predicted_seconds")) is not None:
+        breaks |= {len(rows)}
+        study = Term("study", words("cost.study"))
+        rows.append([study, Duration(in_all), Duration(run.summary["seconds"])])
     return Table(
         name="cost",
         caption=words("cost.caption"),
         note=words("cost.note"),
         columns=[
             Column("cell", words("column.cell"), align="left"),
-            Column("predicted_seconds", words("column.predicted_seconds"), decimals=1),
-            Column("seconds", words("column.seconds"), decimals=1),
+            Column("predicted_seconds", words("column.predicted_seconds")),
+            Column("seconds", words("column.seconds")),
         ],
-        rows=[[row["cell"], predicted.get(row["cell"]), row["seconds"]] for row in run.scores],
-        breaks=find_first_baseline([row["role"] for row in run.scores]),
+        rows=rows,
+        breaks=breaks,
     )
 
 
@@ -118,11 +136,11 @@ def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
         note=words("left_out.note"),
         columns=[
             Column("cell", words("column.cell"), align="left"),
-            Column("predicted_seconds", words("column.predicted_seconds"), decimals=1),
+            Column("predicted_seconds", words("column.predicted_seconds")),
             Column("reason", words("column.reason"), align="sentence"),
         ],
         rows=[
-            [cell["cell"], cell.get("predicted_seconds"), words.retell(cell["reason"])]
+            [cell["cell"], Duration(cell.get("predicted_seconds")), words.retell(cell["reason"])]
             for cell in left_out
         ],
     )
