@@ -216,6 +216,17 @@ def test_a_study_costs_what_has_passed_its_cells_and_what_comes_after(priced):
     assert whole == pytest.approx(30 + costs.predict_study(plan.cells), abs=0.1)
 
 
+@pytest.mark.parametrize("wish", ["is_nested", "measures_learning_curve"])
+def test_what_trains_again_what_the_cells_will_choose_is_not_foretold(
+    disc_cohort, monkeypatch, wish
+):
+    monkeypatch.setattr("meninx.study.costs.time_fits", _give_times)
+    backbones, strategies = (LITE0,), (Strategy.FROZEN,)
+    asked = Study(disc_cohort, backbones, strategies, **{wish: True})
+    assert asked.plan(workers=1).predicted_seconds is None
+    assert Study(disc_cohort, backbones, strategies).plan(workers=1).predicted_seconds > 0
+
+
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):
     timed = []
 
