@@ -7,6 +7,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
 from meninx.evaluate import split_by_patient
 from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone
-from meninx.matrix import Advice
+from meninx.matrix import Advice, SizeSimilarityMatrix
 from meninx.study import (
     Plan,
     Study,
@@ -220,11 +221,13 @@ def test_a_study_costs_what_has_passed_its_cells_and_what_comes_after(priced):
 def test_what_trains_again_what_the_cells_will_choose_is_not_foretold(
     disc_cohort, monkeypatch, wish
 ):
+    measured = SimpleNamespace(advice=advise("partial", 1))
+    monkeypatch.setattr(SizeSimilarityMatrix, "measure", lambda *arguments: measured)
+    monkeypatch.setattr("meninx.study.study.choose_precisions", lambda *arguments: {})
     monkeypatch.setattr("meninx.study.costs.time_fits", _give_times)
-    backbones, strategies = (LITE0,), (Strategy.FROZEN,)
-    asked = Study(disc_cohort, backbones, strategies, **{wish: True})
+    asked = Study(disc_cohort, backbones=(LITE0,), **{wish: True})
     assert asked.plan(workers=1).predicted_seconds is None
-    assert Study(disc_cohort, backbones, strategies).plan(workers=1).predicted_seconds > 0
+    assert Study(disc_cohort, backbones=(LITE0,)).plan(workers=1).predicted_seconds > 0
 
 
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):
