@@ -117,11 +117,6 @@ def complete_draws(records: Sequence[Record]) -> pd.DataFrame:
     return table[pd.MultiIndex.from_frame(table[RUN]).isin(whole)]
 
 
-def _list_machines(draws: pd.DataFrame) -> list[str]:
-    """List the letters of the machines that draws were measured on."""
-    return sorted(draws["on"].unique())
-
-
 def _pivot(draws: pd.DataFrame, column: str) -> pd.DataFrame:
     """Lay out a figure with a row a draw, the mean of its machines, and a column a competitor."""
     return draws.pivot_table(index="draw", columns="competitor", values=column)
@@ -129,7 +124,7 @@ def _pivot(draws: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def list_competitors(draws: pd.DataFrame) -> Iterator[str]:
     """Lay out the table of competitors."""
-    machines = _list_machines(draws)
+    machines = sorted(draws["on"].unique())
     columns = [
         "competitor",
         *(f"five-fold seconds on {letter}: median (range)" for letter in machines),
