@@ -217,17 +217,55 @@ def test_a_study_costs_what_has_passed_its_cells_and_what_comes_after(priced):
     assert whole == pytest.approx(30 + costs.predict_study(plan.cells), abs=0.1)
 
 
+def test_nested_cross_validation_costs_every_candidate_once_more_in_each_fold(priced):
+    plan, costs = priced
+    # In each fold 40 images, of which 32 are trained on in each of five folds inside.
+    looks = costs.classifiers[f"{LITE0}-partial-stage7"].count_looks(32)
+    once = 5 * (0.1 + 0.001 * 40 + 0.002 * looks) + 40 * 0.01
+    frozen = 40 * 0.001 + 5 * 0.002
+    nested = replace(costs, is_nested=True)
+    assert costs.predict_nested(plan.candidates) == pytest.approx(
+        5 * (3 * once + 2 * frozen), rel=0.02
+    )
+    more = nested.predict_study(plan.cells) - costs.predict_study(plan.cells)
+    assert more == pytest.approx(costs.predict_nested(plan.candidates))
+
+
+def test_a_learning_curve_costs_the_costliest_candidate_on_parts_of_the_patients(priced):
+    plan, costs = priced
+    # Parts of 40 images: 10, 16, 24 and 32.
+    partial = costs.classifiers[f"{LITE0}-partial-stage7"]
+    looks = sum(partial.count_looks(part) for part in (10, 16, 24, 32))
+    member = 5 * (4 * 0.1 + 0.001 * 82 + 0.002 * looks + 40 * (0.001 + 0.01))
+    curve = replace(costs, measures_learning_curve=True)
+    more = curve.predict_study(plan.cells) - costs.predict_study(plan.cells)
+    assert more == pytest.approx(2 * member, rel=0.02)
+
+
 @pytest.mark.parametrize("wish", ["is_nested", "measures_learning_curve"])
-def test_what_trains_again_what_the_cells_will_choose_is_not_foretold(
-    disc_cohort, monkeypatch, wish
+def test_a_time_limit_counts_what_is_trained_after_the_cells(priced, wish):
+    plan, costs = priced
+    wished = replace(costs, **{wish: True})
+    limit = costs.predict_study(plan.cells) + 1
+    assert fit_into(plan, costs, limit).left_out == ()
+    fitted = fit_into(plan, wished, limit)
+    assert len(fitted.cells) < len(plan.cells) or fitted.cells[-1].repeats < 5
+    assert wished.predict_study(fitted.cells) <= limit
+
+
+def test_a_study_whose_learning_curve_is_of_the_chosen_cell_is_not_foretold(
+    disc_cohort, monkeypatch
 ):
     measured = SimpleNamespace(advice=advise("partial", 1))
     monkeypatch.setattr(SizeSimilarityMatrix, "measure", lambda *arguments: measured)
     monkeypatch.setattr("meninx.study.study.choose_precisions", lambda *arguments: {})
     monkeypatch.setattr("meninx.study.costs.time_fits", _give_times)
-    asked = Study(disc_cohort, backbones=(LITE0,), **{wish: True})
-    assert asked.plan(workers=1).predicted_seconds is None
-    assert Study(disc_cohort, backbones=(LITE0,)).plan(workers=1).predicted_seconds > 0
+    study = Study(disc_cohort, backbones=(LITE0,))
+    curve = replace(study, measures_learning_curve=True)
+    assert curve.plan(workers=1).predicted_seconds is None
+    nested = replace(study, is_nested=True)
+    once, again = (one.plan(workers=1).predicted_seconds for one in (study, nested))
+    assert 0 < once < again
 
 
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):

@@ -8,7 +8,8 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 
 from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone, time_fits
-from meninx.study.plan import Cell, LeftOut, Plan
+from meninx.study.further import FRACTIONS
+from meninx.study.plan import Cell, LeftOut, Plan, Role
 from meninx.study.tasks import make_classifier
 from meninx.study.workers import run_in_workers
 
@@ -33,6 +34,10 @@ class Costs:
         Name of each cell that is fitted, to the times of the parts of its fit.
     classifiers
         Name of each such cell, to a classifier of it.
+    is_nested
+        Whether all candidates are also run inside each fold.
+    measures_learning_curve
+        Whether the chosen cell is also trained on parts of the patients.
     """
 
     images: int
@@ -40,6 +45,8 @@ class Costs:
     workers: int
     times: Mapping[str, FitTimes]
     classifiers: Mapping[str, FineTunedClassifier]
+    is_nested: bool = False
+    measures_learning_curve: bool = False
 
     @classmethod
     def measure(cls, plan: Plan, images: np.ndarray, classes: int, workers: int | None) -> "Costs":
@@ -93,10 +100,19 @@ class Costs:
         if self.classifiers[cell.name].is_solved:
             # Features are read once, and all heads are solved together.
             return times.reading * self.images + times.training * fits
-        trained = round(self.images * (self.folds - 1) / self.folds)
-        reading = times.reading * (self.images - trained)
-        predicting = cell.repeats * self.images * times.prediction
-        return fits * (self._predict_fit(cell, trained) + reading) + predicting
+        return fits * self._predict_fold(cell, self._count_trained())
+
+    def predict_nested(self, candidates: Sequence[Cell]) -> float:
+        """Predict the seconds of choosing among candidates inside each fold, on one worker."""
+        inside = replace(self, images=self._count_trained())
+        once = [replace(cell, repeats=1) for cell in candidates]
+        return self.folds * sum(inside.predict_cell(cell) for cell in once)
+
+    def predict_learning_curve(self, cell: Cell) -> float:
+        """Predict the seconds of a cell's learning curve, on one worker."""
+        parts = [round(fraction * self._count_trained()) for fraction in FRACTIONS]
+        members = cell.members or (cell,)
+        return self.folds * sum(self._predict_fold(one, part) for one in members for part in parts)
 
     def predict_activations(self, cells: Sequence[Cell]) -> float:
         """Predict the seconds of all cells' activations, each computed once, on one worker."""
@@ -110,16 +126,30 @@ class Costs:
     def predict_study(self, cells: Sequence[Cell]) -> float:
         """Predict the seconds of a study of some cells, from its plan on.
 
-        After the cells comes the model itself: the costliest cell (all members of an ensemble)
-        is fitted on all images.
+        After the cells come nested cross-validation, where it is asked for, and what is done
+        with the chosen cell, for which the costliest (all members of an ensemble) is taken.
         """
         fitting = sum(self.predict_cell(cell) for cell in cells)
-        candidates = [self._predict_model(cell) for cell in cells if cell.backbone]
-        shared = self.predict_activations(cells) + fitting + max(candidates, default=0.0)
+        candidates = [cell for cell in cells if cell.role is Role.CANDIDATE]
+        nested = self.predict_nested(candidates) if self.is_nested else 0.0
+        chosen = max(map(self._predict_chosen, candidates), default=0.0)
+        shared = self.predict_activations(cells) + fitting + nested + chosen
         return REST_SECONDS + shared / self.workers
 
-    def _predict_model(self, cell: Cell) -> float:
-        return sum(self._predict_fit(one, self.images) for one in cell.members or (cell,))
+    def _predict_chosen(self, cell: Cell) -> float:
+        """Predict the seconds of a chosen cell's model, and of its learning curve if asked for."""
+        model = sum(self._predict_fit(one, self.images) for one in cell.members or (cell,))
+        return model + (self.predict_learning_curve(cell) if self.measures_learning_curve else 0.0)
+
+    def _count_trained(self) -> int:
+        """Count the images on the training side of a fold."""
+        return round(self.images * (self.folds - 1) / self.folds)
+
+    def _predict_fold(self, cell: Cell, trained: int) -> float:
+        """Predict the seconds of training on some images, and predicting those of a fold."""
+        times = self.times[cell.name]
+        tested = self.images / self.folds
+        return self._predict_fit(cell, trained) + tested * (times.reading + times.prediction)
 
     def _predict_fit(self, cell: Cell, images: int) -> float:
         times, classifier = self.times[cell.name], self.classifiers[cell.name]

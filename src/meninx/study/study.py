@@ -197,13 +197,17 @@ class Study:
             repeats=len({split.repeat for split in splits}),
             precisions=precisions,
         )
-        costs = Costs.measure(plan, cohort.images, len(cohort.classes), workers)
+        costs = replace(
+            Costs.measure(plan, cohort.images, len(cohort.classes), workers),
+            is_nested=self.is_nested,
+            measures_learning_curve=self.measures_learning_curve,
+        )
         spent = time.perf_counter() - started
         if self.time_limit is not None:
             plan = fit_into(plan, costs, self.time_limit, spent)
         plan = price(plan, costs, spent)
-        if self.is_nested or self.measures_learning_curve:
-            # They train again what the cells will choose, which nobody knows yet.
+        if self.measures_learning_curve:
+            # It trains again what will be chosen, which nobody knows yet.
             return replace(plan, predicted_seconds=None)
         return plan
 
