@@ -3,6 +3,7 @@
 import copy
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -552,6 +553,29 @@ def test_putting_the_features_of_solved_heads_together_is_timed_with_reading(dis
     classifier = FineTunedClassifier(strategy="frozen", views=2, image_size=32, batch_size=4)
     (times,) = time_fits([classifier], discs[0][0], images=12, classes=3, heads=5)
     assert done == [1] and times.reading > 0.4 / 4
+
+
+def test_a_disturbed_step_and_what_is_around_the_steps_do_not_count_for_every_step(
+    discs, monkeypatch
+):
+    seconds = [0.0]
+
+    def train(suffix, head, stored, labels, batches, recipe, seed):
+        seconds[0] += 5
+        for step, _ in enumerate(batches):
+            # The first warms up, and another has to wait.
+            seconds[0] += 50 if step in (0, 2) else 1
+        seconds[0] += 2
+
+    clock = SimpleNamespace(perf_counter=lambda: seconds[0])
+    monkeypatch.setattr("meninx.finetune.timing.time", clock)
+    monkeypatch.setattr("meninx.finetune.timing.train", train)
+    monkeypatch.setattr("meninx.finetune.timing._time_heads", lambda *_: 0.0)
+    classifier = FineTunedClassifier(
+        strategy="partial", cut="stage7", views=2, image_size=32, batch_size=4
+    )
+    (times,) = time_fits([classifier], discs[0][0], images=12, classes=3, heads=5)
+    assert (times.start, times.training) == (7, 1 / 4)
 
 
 def test_the_looks_that_are_counted_are_those_that_are_taken(discs, monkeypatch):

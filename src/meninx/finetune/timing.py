@@ -5,7 +5,7 @@ Each part is done for real, on an image of the cohort, for as short as can be.
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,7 +25,9 @@ from meninx.finetune.prediction import compute_all_features
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 
-STEPS = 2
+# The first warms up. With the last half of the others averaged, as in a fit, one of them begins
+# the average.
+STEPS = 4
 # Enough for linear heads to show how long they take.
 MOST_IMAGES = 64
 # Of made-up features: as many directions as images differ in, more or less.
@@ -47,7 +49,8 @@ class FitTimes:
         Of what is stored of one image, for solved heads also putting it together; of the image
         itself where nothing is frozen.
     start
-        Of a fit: copying and folding the suffix, and solving the head that it starts from.
+        Of a fit: copying and folding the suffix, solving the head that it starts from, and what
+        gradient descent does before its first step and after its last.
     training
         Of gradient descent for each image and step, or of one linear head among many.
     prediction
@@ -118,11 +121,11 @@ def _time_fit(
     if classifier.starts_solved:
         start += _time_heads(len(views), backbone.features, images, classes, 1)
     head = classifier.make_head(backbone.features, classes)
-    training = _time_training(classifier, fast.network, head, stored, classes)
+    around, training = _time_training(classifier, fast.network, head, stored, classes)
     one = store.get(backbone, cut, [image], views)
     compute_all_features(suffix, one, len(views))
     _, prediction = _time(lambda: compute_all_features(suffix, one, len(views)))
-    return FitTimes(activations, reading, start, training, prediction)
+    return FitTimes(activations, reading, start + around, training, prediction)
 
 
 def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[FoldedNetwork, nn.Module]:
@@ -137,21 +140,33 @@ def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[Folded
     return fast, suffix.eval()
 
 
+class _WatchedBatches(list[Batch]):
+    """Batches that note when each step begins, and when the last one has ended."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.moments = []
+        for batch in super().__iter__():
+            self.moments.append(time.perf_counter())
+            yield batch
+        self.moments.append(time.perf_counter())
+
+
 def _time_training(
     classifier: FineTunedClassifier,
     suffix: nn.Module,
     head: nn.Module,
     stored: Activations,
     classes: int,
-) -> float:
-    """Time gradient descent, for each image and step."""
+) -> tuple[float, float]:
+    """Time gradient descent: around its steps, and in them for each image."""
     rows = list(range(len(stored)))
-    batches: list[Batch] = [(rows, [row % classifier.views for row in rows])] * STEPS
+    batches = _WatchedBatches([(rows, [row % classifier.views for row in rows])] * STEPS)
     labels = np.arange(len(stored)) % classes
-    work = partial(train, suffix, head, stored, labels, recipe=classifier.recipe, seed=0)
-    work(batches=batches[:1])
-    _, seconds = _time(lambda: work(batches=batches))
-    return seconds / STEPS / len(rows)
+    recipe = classifier.recipe
+    _, whole = _time(lambda: train(suffix, head, stored, labels, batches, recipe, seed=0))
+    steps = np.diff(batches.moments)
+    # Of few steps on a shared machine one is easily disturbed.
+    return whole - float(steps.sum()), float(np.median(steps[1:])) / len(rows)
 
 
 # The same for all backbones that give as many features, as the packaged ones do; for many heads
