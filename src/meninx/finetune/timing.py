@@ -6,7 +6,7 @@ Each part is done for real, on an image of the cohort, for as short as can be.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -25,9 +25,7 @@ from meninx.finetune.prediction import compute_all_features
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 
-# The first warms up. With the last half of the others averaged, as in a fit, one of them begins
-# the average.
-STEPS = 4
+STEPS = 2
 # Enough for linear heads to show how long they take.
 MOST_IMAGES = 64
 # Of made-up features: as many directions as images differ in, more or less.
@@ -121,10 +119,15 @@ def _time_fit(
     if classifier.starts_solved:
         start += _time_heads(len(views), backbone.features, images, classes, 1)
     head = classifier.make_head(backbone.features, classes)
-    around, training = _time_training(classifier, fast.network, head, stored, classes)
+    time_steps = partial(_time_steps, classifier, fast.network, head, stored, classes)
+    # The first step of all warms up.
+    around, (_, *steps) = time_steps()
     one = store.get(backbone, cut, [image], views)
     compute_all_features(suffix, one, len(views))
     _, prediction = _time(lambda: compute_all_features(suffix, one, len(views)))
+    # A while later: what else the machine was busy with is perhaps over.
+    _, later = time_steps()
+    training = float(np.median([*steps, *later])) / batch
     return FitTimes(activations, reading, start + around, training, prediction)
 
 
@@ -151,22 +154,22 @@ class _WatchedBatches(list[Batch]):
         self.moments.append(time.perf_counter())
 
 
-def _time_training(
+def _time_steps(
     classifier: FineTunedClassifier,
     suffix: nn.Module,
     head: nn.Module,
     stored: Activations,
     classes: int,
-) -> tuple[float, float]:
-    """Time gradient descent: around its steps, and in them for each image."""
+) -> tuple[float, list[float]]:
+    """Time gradient descent on all that is stored: around its steps, and each of them."""
     rows = list(range(len(stored)))
     batches = _WatchedBatches([(rows, [row % classifier.views for row in rows])] * STEPS)
     labels = np.arange(len(stored)) % classes
-    recipe = classifier.recipe
+    # The average is begun once a fit, which would count for every step.
+    recipe = replace(classifier.recipe, averaged=0.0)
     _, whole = _time(lambda: train(suffix, head, stored, labels, batches, recipe, seed=0))
     steps = np.diff(batches.moments)
-    # Of few steps on a shared machine one is easily disturbed.
-    return whole - float(steps.sum()), float(np.median(steps[1:])) / len(rows)
+    return whole - float(steps.sum()), steps.tolist()
 
 
 # The same for all backbones that give as many features, as the packaged ones do; for many heads
