@@ -23,7 +23,7 @@ from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
 from meninx.finetune.prediction import average_logits, compute_all_features
 from meninx.finetune.strategy import Strategy
-from meninx.finetune.training import Recipe, draw_batches, train
+from meninx.finetune.training import Recipe, count_passes, draw_batches, train
 from meninx.finetune.views import make_views
 
 # Of the head that training starts from, and the last part of the steps that is averaged
@@ -358,8 +358,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
 
     def count_looks(self, images: int) -> int:
         """Count how often gradient descent looks at an image, all steps together."""
-        batches = draw_batches(images, self.views, self.recipe, seed=0)
-        return sum(len(rows) for rows, _ in batches)
+        return images * count_passes(images, self.recipe)
 
     def bring_into_training_form(self, suffix: nn.Module, example: torch.Tensor) -> FoldedNetwork:
         """Bring a suffix into the form that trains fastest.

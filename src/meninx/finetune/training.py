@@ -204,10 +204,21 @@ def draw_batches(images: int, views: int, recipe: Recipe, seed: int) -> list[Bat
     """
     random = np.random.default_rng(seed)
     # Equal parts: a small last batch would have no batch statistics worth the name.
-    parts = max(1, round(images / recipe.batch_size))
-    fewest = max(math.ceil(FEWEST_STEPS / parts), math.ceil(FEWEST_LOOKS / images))
+    parts = _count_parts(images, recipe)
     return [
         (rows.tolist(), random.integers(views, size=len(rows)).tolist())
-        for _ in range(max(recipe.epochs, fewest))
+        for _ in range(count_passes(images, recipe))
         for rows in np.array_split(random.permutation(images), parts)
     ]
+
+
+def count_passes(images: int, recipe: Recipe) -> int:
+    """Count how often training goes through its images: more often than asked if they are few."""
+    parts = _count_parts(images, recipe)
+    fewest = max(math.ceil(FEWEST_STEPS / parts), math.ceil(FEWEST_LOOKS / images))
+    return max(recipe.epochs, fewest)
+
+
+def _count_parts(images: int, recipe: Recipe) -> int:
+    """Count the steps of a pass."""
+    return max(1, round(images / recipe.batch_size))
