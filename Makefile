@@ -30,6 +30,7 @@ bench: $(READY)
 	$(VENV)/bin/python -m benchmarks.speed scale
 	$(VENV)/bin/python -m benchmarks.speed limit
 	$(VENV)/bin/python -m benchmarks.speed score
+	$(VENV)/bin/python -m benchmarks.speed studies --draws 5
 	$(VENV)/bin/python -m benchmarks.speed write
 
 phantom/manifest.csv: | $(READY)

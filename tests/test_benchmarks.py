@@ -13,7 +13,7 @@ from benchmarks.speed.limit import count_macs
 from benchmarks.speed.pairing import compare_paired, fit_line
 from benchmarks.speed.processes import run_watched
 from benchmarks.speed.records import append_record, has_record, read_records
-from benchmarks.speed.run import find_work, order_competitors, score
+from benchmarks.speed.run import find_work, order_competitors, run_studies, score
 from benchmarks.speed.scaling import write_images
 from benchmarks.speed.scoring import list_unscored, score_all
 from benchmarks.speed.write_document import TITLES, write_document
@@ -117,7 +117,7 @@ def test_whoever_was_timed_is_scored_once_and_what_it_left_is_kept_until_then(
     cases = [(0, "fastai"), (0, "meninx_study"), (1, "fastai")]
     for case in cases:
         append_record(out, make_record(*case))
-        find_work(out, *case).mkdir(parents=True)
+        find_work(out, "draw", *case).mkdir(parents=True)
     append_record(out, make_score(1, "fastai"))
     assert list_unscored(out, is_trial=False) == cases[:2]
     assert list_unscored(out, is_trial=True) == []
@@ -131,12 +131,28 @@ def test_whoever_was_timed_is_scored_once_and_what_it_left_is_kept_until_then(
     is_mended = False
     with pytest.raises(SystemExit, match="it failed"):
         score_all(tmp_path, out, is_trial=False)
-    assert find_work(out, 0, "meninx_study").is_dir()
+    assert find_work(out, "draw", 0, "meninx_study").is_dir()
     is_mended = True
     score_all(tmp_path, out, is_trial=False)
     assert list_unscored(out, is_trial=False) == []
     assert sum(record["kind"] == "score" for record in read_records(out)) == 3
-    assert not find_work(out, 0, "meninx_study").exists()
+    assert not find_work(out, "draw", 0, "meninx_study").exists()
+
+
+def test_a_study_is_run_once_alone_and_leaves_the_files_of_its_draw(monkeypatch, tmp_path):
+    def measure(manifest, number, name, is_trial, work):
+        work.mkdir(parents=True)
+        return {"seconds": 500.0 + number}
+
+    monkeypatch.setattr("benchmarks.speed.run.measure", measure)
+    out = tmp_path / "records.jsonl"
+    of_draw = find_work(out, "draw", 0, "meninx_study")
+    of_draw.mkdir(parents=True)
+    for _ in range(2):
+        run_studies(tmp_path, 2, out, is_trial=False)
+    found = [(one["kind"], one["draw"], one["seconds"]) for one in read_records(out)]
+    assert found == [("study", 0, 500.0), ("study", 1, 501.0)]
+    assert of_draw.is_dir() and not find_work(out, "study", 0, "meninx_study").exists()
 
 
 def test_a_paired_interval_is_that_of_the_t_test():
@@ -327,15 +343,26 @@ def test_the_process_that_waits_for_the_study_is_not_its_memory(write, records):
     assert "| 1.20 |" in line_with(page, "(b) plain PyTorch")
 
 
-def test_the_page_says_which_predictions_of_seconds_were_off(write, records):
-    for record in records:
-        if (record["kind"], record["competitor"]) == ("draw", "meninx_study"):
-            off = [100.0, 80.0 + 30 * record["draw"]]
-            short = [0.3, 0.16 + 0.5 * record["draw"]]
-            record["facts"] |= {"seconds": {"well": [2.0, 2.2], "ill": off, "short": short}}
+@pytest.mark.parametrize("kind", ["draw", "study"])
+def test_the_page_says_which_predictions_of_seconds_were_off(write, records, kind):
+    for draw in range(3):
+        seconds = {
+            "well": [2.0, 2.5],
+            "ill": [100.0, 70.0 + 35 * draw],
+            "short": [0.3, 0.16 + 0.5 * draw],
+        }
+        facts = {"chosen": "lite0-partial-stage4", "seconds": seconds}
+        records.append(make_record(draw, "meninx_study", kind="study"))
+        records = [
+            one | {"facts": facts}
+            if (one["kind"], one["draw"], one["competitor"]) == (kind, draw, "meninx_study")
+            else one
+            for one in records
+        ]
     page = write(records)
-    assert "| +10 % (+10 to +10) | in 3 of 3 draws |" in line_with(page, "| well |")
-    assert "| 110.00 (80.00 to 140.00) | +10 % (-20 to +40)" in line_with(page, "| ill |")
+    assert "| -20 % (-20 to -20) | in 3 of 3 draws |" in line_with(page, "| well |")
+    # 100 is 43 % more than 70, and 29 % less than 140.
+    assert "| 105.00 (70.00 to 140.00) | -5 % (-29 to +43)" in line_with(page, "| ill |")
     assert "in 2 of 3 draws" in line_with(page, "| ill |")
     # Less than a second is all that is said of such a cell: 1.16 s are more.
     assert "in 2 of 3 draws" in line_with(page, "| short |")

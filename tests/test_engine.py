@@ -540,9 +540,18 @@ def test_every_kind_of_fit_can_be_timed(discs):
     assert all(min(times.reading, times.training, times.activations) > 0 for times in timed)
     solved, *stepwise = timed
     assert solved.prediction == 0 and all(times.prediction > 0 for times in stepwise)
+    head, last, whole = (times.multiplications for times in stepwise)
+    assert solved.multiplications == head == 0 < last < whole
     scratch = FineTunedClassifier(strategy="scratch", views=2, image_size=32)
     (times,) = time_fits([scratch], discs[0][0], images=12, classes=3, heads=5)
     assert times.activations == 0 and min(times.reading, times.start, times.training) > 0
+
+
+def test_the_arithmetic_of_one_look_is_that_of_the_networks_convolutions(discs):
+    scratch = FineTunedClassifier(strategy="scratch", views=2)
+    (times,) = time_fits([scratch], discs[0][0], images=12, classes=3, heads=5)
+    # timm's tf_efficientnet_lite0 has 385.2 million, 1.3 of them in its head of 1,000 classes.
+    assert times.multiplications == pytest.approx(383.9e6, rel=0.001)
 
 
 def test_putting_the_features_of_solved_heads_together_is_timed_with_reading(discs, monkeypatch):

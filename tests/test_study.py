@@ -181,7 +181,14 @@ def test_a_deeper_cut_trains_more():
 # Costs
 
 
-TIMES = FitTimes(activations=0.01, reading=0.001, start=0.1, training=0.002, prediction=0.01)
+TIMES = FitTimes(
+    activations=0.01,
+    reading=0.001,
+    start=0.1,
+    training=0.002,
+    prediction=0.01,
+    multiplications=0,
+)
 
 
 @pytest.fixture
@@ -289,6 +296,43 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
     assert timed == [["frozen", "partial", "partial"]] * 2 + [["scratch"]] * 2
     assert costs.times[f"{LITE0}-frozen"].training == 1.5
     assert costs.times[f"{LITE0}-scratch"].training == 3.5
+
+
+def measure_paces(monkeypatch, paces):
+    """Measure steps that take so long for each multiplication, by strategy and backbone."""
+
+    def give_times(classifiers, image, images, classes, heads):
+        found = []
+        for one in classifiers:
+            multiplications = 1000.0 if one.backbone == LITE0 else 3000.0
+            pace = paces.get((one.strategy, one.backbone), 1.0)
+            found.append(
+                replace(TIMES, training=pace * multiplications, multiplications=multiplications)
+            )
+        return found
+
+    monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
+    plan = Plan.make(advise("partial", 7), (LITE0, "tf_efficientnet_lite1"))
+    times = Costs.measure(plan, images=np.arange(50), classes=3, workers=1).times
+    return {name: own.training / own.multiplications for name, own in times.items()}
+
+
+def test_like_cells_whose_steps_differ_by_chance_are_foretold_at_one_pace(monkeypatch):
+    measured = {("partial", LITE0): 1 / 1.1, ("partial", "tf_efficientnet_lite1"): 1.1}
+    paces = measure_paces(monkeypatch, {**measured, ("scratch", LITE0): 5.0})
+    # Of lite0 the neighbouring cut is there, too.
+    expected = pytest.approx(1.1 ** (-1 / 3))
+    assert paces[f"{LITE0}-partial-stage1"] == paces[f"{LITE0}-partial-stage2"] == expected
+    assert paces["tf_efficientnet_lite1-partial-stage1"] == expected
+    # Another strategy trains in another way, and nothing is like it here.
+    assert paces[f"{LITE0}-scratch"] == pytest.approx(5)
+
+
+def test_a_network_that_is_really_slower_keeps_its_pace(monkeypatch):
+    measured = {("partial", "tf_efficientnet_lite1"): 10.0}
+    paces = measure_paces(monkeypatch, measured)
+    assert paces["tf_efficientnet_lite1-partial-stage1"] == pytest.approx(10, rel=0.05)
+    assert paces[f"{LITE0}-partial-stage1"] == pytest.approx(1, rel=0.05)
 
 
 def test_a_time_limit_keeps_the_most_informative_cells_first(priced):

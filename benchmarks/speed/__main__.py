@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("action", choices=["run", "score", "scale", "limit", "write"])
+    parser.add_argument("action", choices=["run", "score", "studies", "scale", "limit", "write"])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cemri")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "speed.jsonl")
@@ -28,6 +28,10 @@ def main() -> None:
         from benchmarks.speed.run import run
 
         run(manifest, arguments.draws, arguments.out, arguments.trial)
+    elif arguments.action == "studies":
+        from benchmarks.speed.run import run_studies
+
+        run_studies(manifest, arguments.draws, arguments.out, arguments.trial)
     elif arguments.action == "score":
         from benchmarks.speed.scoring import score_all
 

@@ -40,7 +40,7 @@ PROMISES = (
     Promise("full cell faster than (c)", 1.5, "full_fine_tuning", "meninx_full"),
     Promise("whole study in no more time than (c)", 1, "full_fine_tuning", "meninx_study"),
 )
-# Per cent of the seconds that were predicted.
+# Per cent of the seconds that were taken.
 FURTHEST_OFF = 30
 # What takes less is predicted as just that.
 SHORTEST_SECONDS = 1.0
@@ -84,9 +84,8 @@ def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iter
     return lay_out_rows(["promise", "wanted", "measured", "held"], rows)
 
 
-def list_predictions(draws: pd.DataFrame) -> Iterator[str]:
-    """Lay out the predicted seconds of each cell of the study beside those it took."""
-    studies = draws[draws["competitor"] == "meninx_study"]
+def list_predictions(studies: pd.DataFrame) -> Iterator[str]:
+    """Lay out the predicted seconds of each cell of some studies beside those it took."""
     rows = []
     for letter, own in studies.groupby("on"):
         seconds = [one["seconds"] for one in own["facts"] if "seconds" in one]
@@ -100,7 +99,7 @@ def list_predictions(draws: pd.DataFrame) -> Iterator[str]:
 def _compare_seconds(pairs: Sequence[tuple[float, float]]) -> list[str]:
     """Show what was predicted of a cell, what it took, and how far off that was."""
     table = pd.DataFrame(pairs, columns=["predicted", "taken"])
-    off = 100 * (table["taken"] / table["predicted"] - 1)
+    off = 100 * (table["predicted"] / table["taken"] - 1)
     is_short = (table < SHORTEST_SECONDS).all(axis=1)
     held = int(((off.abs() <= FURTHEST_OFF) | is_short).sum())
     return [

@@ -25,22 +25,34 @@ def order_competitors(draw: int) -> list[str]:
 
 def run(manifest: Path, draws: int, out: Path, is_trial: bool) -> None:
     """Time what is not in the file of records yet."""
-    machine = describe_machine()
     for number in range(draws):
         for name in order_competitors(number):
-            key = {"kind": "draw", "draw": number, "competitor": name, "is_trial": is_trial}
-            if has_record(out, **key):
-                continue
-            about = {**key, **describe_moment(), "machine": machine}
-            work = find_work(out, number, name)
-            record = {**about, **measure(manifest, number, name, is_trial, work)}
-            append_record(out, record)
-            print(f"draw {number}  {name:16}  {record['seconds']:7.1f} s", flush=True)
+            _run_one(manifest, number, name, "draw", out, is_trial)
 
 
-def find_work(out: Path, number: int, name: str) -> Path:
+def run_studies(manifest: Path, draws: int, out: Path, is_trial: bool) -> None:
+    """Run the default study alone, for what it foretells and then takes."""
+    for number in range(draws):
+        _run_one(manifest, number, "meninx_study", "study", out, is_trial)
+        # No test follows that would need what it left.
+        shutil.rmtree(find_work(out, "study", number, "meninx_study"), ignore_errors=True)
+
+
+def _run_one(manifest: Path, number: int, name: str, kind: str, out: Path, is_trial: bool) -> None:
+    """Time a competitor on a draw, where there is no record of that kind yet."""
+    key = {"kind": kind, "draw": number, "competitor": name, "is_trial": is_trial}
+    if has_record(out, **key):
+        return
+    about = {**key, **describe_moment(), "machine": describe_machine()}
+    work = find_work(out, kind, number, name)
+    record = {**about, **measure(manifest, number, name, is_trial, work)}
+    append_record(out, record)
+    print(f"draw {number}  {name:16}  {record['seconds']:7.1f} s", flush=True)
+
+
+def find_work(out: Path, kind: str, number: int, name: str) -> Path:
     """Give the folder in which a competitor works on a draw, beside the file of records."""
-    return out.parent / "work" / f"draw{number}" / name
+    return out.parent / "work" / f"{kind}{number}" / name
 
 
 def measure(manifest: Path, number: int, name: str, is_trial: bool, work: Path) -> dict[str, Any]:

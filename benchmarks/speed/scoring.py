@@ -29,7 +29,7 @@ def score_all(manifest: Path, out: Path, is_trial: bool) -> None:
             record = {**finished.result(), "machine": machine}
             append_record(out, record)
             # Only now: whoever is stopped before this still has what is to be scored.
-            shutil.rmtree(find_work(out, record["draw"], record["competitor"]))
+            shutil.rmtree(find_work(out, "draw", record["draw"], record["competitor"]))
             print(
                 f"draw {record['draw']}  {record['competitor']:16}"
                 f"  balanced accuracy {record['balanced_accuracy']:.3f}",
@@ -57,6 +57,6 @@ def score_one(manifest: Path, out: Path, number: int, name: str, is_trial: bool)
     about |= describe_moment()
     draw = make_draw(manifest, number, is_trial)
     task = {**make_task(manifest, number, name, is_trial), "part": "test"}
-    _, tested = run_part(task, find_work(out, number, name), ONE_THREAD)
+    _, tested = run_part(task, find_work(out, "draw", number, name), ONE_THREAD)
     probabilities = np.array(tested["probabilities"])
     return {**about, **score(draw.test.targets, probabilities), "tested": len(draw.test)}

@@ -56,6 +56,7 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
     )
     draws = complete_draws(records)
     scaling = _select(records, "scale")
+    studies = pd.DataFrame(_select(records, "study"), columns=["on", "facts"])
     page = (texts / "benchmarks.md.template").read_text(encoding="utf-8")
     filled = page.format(
         machines=describe_machines(records),
@@ -66,7 +67,8 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
         memory="\n".join(list_memory_promises(draws, scaling)),
         differences="\n".join(list_differences(draws)),
         chosen=count_chosen(draws),
-        predictions="\n".join(list_predictions(draws)),
+        predictions="\n".join(list_predictions(studies)),
+        earlier="\n".join(list_predictions(draws[draws["competitor"] == "meninx_study"])),
         scaling="\n".join(list_scaling(scaling)),
         fits="\n".join(list_fits(scaling)),
         limits="\n".join(list_limits(_select(records, "limit"))),

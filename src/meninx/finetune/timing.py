@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image
@@ -36,7 +37,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class FitTimes:
-    """What the parts of fitting and predicting take, seconds on one thread.
+    """What the parts of fitting and predicting take, seconds on one thread, and their arithmetic.
 
     Attributes
     ----------
@@ -53,6 +54,9 @@ class FitTimes:
         Of gradient descent for each image and step, or of one linear head among many.
     prediction
         Of one image in all its views, from the cut on.
+    multiplications
+        Not seconds: multiply-accumulates of one look at an image, forwards from the cut on; 0
+        where only a head is trained.
     """
 
     activations: float
@@ -60,6 +64,7 @@ class FitTimes:
     start: float
     training: float
     prediction: float
+    multiplications: float
 
 
 def time_fits(
@@ -113,7 +118,7 @@ def _time_fit(
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
         solving = _time_heads(len(views), backbone.features, images, classes, heads)
-        return FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0)
+        return FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0, 0.0)
     reading /= batch
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
     if classifier.starts_solved:
@@ -123,12 +128,14 @@ def _time_fit(
     # The first step of all warms up.
     around, (_, *steps) = time_steps()
     one = store.get(backbone, cut, [image], views)
-    compute_all_features(suffix, one, len(views))
+    with FlopCounterMode(display=False) as counter:
+        compute_all_features(suffix, one, len(views))  # warms up, too
+    multiplications = counter.get_total_flops() / 2 / len(views)
     _, prediction = _time(lambda: compute_all_features(suffix, one, len(views)))
     # A while later: what else the machine was busy with is perhaps over.
     _, later = time_steps()
     training = float(np.median([*steps, *later])) / batch
-    return FitTimes(activations, reading, start + around, training, prediction)
+    return FitTimes(activations, reading, start + around, training, prediction, multiplications)
 
 
 def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[FoldedNetwork, nn.Module]:

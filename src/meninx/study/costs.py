@@ -19,6 +19,10 @@ BASELINE_SECONDS = {"majority": (0.0002, 0.0), "histogram": (0.004, 4e-6)}
 # What comes after the cells: statistics, heatmaps, report.
 REST_SECONDS = 20.0
 
+# Standard deviation of the logarithm of a cell's time of a step, measured again and again on a
+# machine whose processor others use, too.
+NOISE = 0.2
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -83,6 +87,7 @@ class Costs:
                 group, zip(*found[start : start + often], strict=True), strict=True
             ):
                 times[name] = _average(own)
+        times = _even_out(times, classifiers)
         return cls(len(images), plan.folds, count, times, classifiers)
 
     def predict_cell(self, cell: Cell) -> float:
@@ -179,6 +184,34 @@ def _group_by_prefix(classifiers: Mapping[str, FineTunedClassifier]) -> list[lis
 def _average(times: Sequence[FitTimes]) -> FitTimes:
     """Average what several processes measured at the same time."""
     return FitTimes(*np.mean([astuple(one) for one in times], axis=0).tolist())
+
+
+def _even_out(
+    times: Mapping[str, FitTimes], classifiers: Mapping[str, FineTunedClassifier]
+) -> dict[str, FitTimes]:
+    """Take from like cells' times of training what differs between them by chance.
+
+    A multiplication takes cells of one strategy the same time within a tenth, where their
+    networks are of one family (lite0 to lite2, on each of three processors). So the logarithms
+    of these paces are drawn to their mean as far as noise explains their spread: empirical
+    Bayes, with the variance of the noise known (Efron and Morris 1973, J. Am. Stat. Assoc. 68).
+    Networks of which one is really slower differ by more, and keep what was measured.
+    """
+    even = dict(times)
+    for strategy in Strategy:
+        alike = [
+            name
+            for name, own in times.items()
+            if classifiers[name].strategy == strategy and own.multiplications > 0
+        ]
+        if len(alike) < 2:
+            continue
+        paces = np.log([times[name].training / times[name].multiplications for name in alike])
+        spread = max(paces.var(ddof=1), NOISE**2)
+        paces = paces.mean() + (1 - NOISE**2 / spread) * (paces - paces.mean())
+        for name, pace in zip(alike, np.exp(paces).tolist(), strict=True):
+            even[name] = replace(times[name], training=pace * times[name].multiplications)
+    return even
 
 
 def price(plan: Plan, costs: Costs, spent: float = 0.0) -> Plan:
