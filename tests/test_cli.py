@@ -58,13 +58,17 @@ def test_a_study_says_once_that_nothing_tells_patients_apart(run):
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(call, disc_folder, tmp_path):
     out = tmp_path / "run"
-    code, output, _ = call("study", disc_folder, "-o", out, "--dry-run", "--json")
+    code, output, _ = call(
+        "study", disc_folder, "-o", out, "--backbones", LITE0, "--dry-run", "--json"
+    )
     cells = [cell["cell"] for cell in json.loads(output)["cells"]]
     assert code == 0 and f"{LITE0}-frozen" in cells and not out.exists()
 
 
 def test_a_dry_run_tells_people_how_long_cells_and_study_take(call, disc_folder, tmp_path):
-    _, output, _ = call("study", disc_folder, "-o", tmp_path / "run", "--dry-run")
+    _, output, _ = call(
+        "study", disc_folder, "-o", tmp_path / "run", "--backbones", LITE0, "--dry-run"
+    )
     assert "< 1 s" in output
     assert re.search(r"The whole study takes about \d+ (s|min) on this machine", output)
 

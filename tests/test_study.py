@@ -693,11 +693,10 @@ def test_a_study_speaks_to_no_other_machine(named_folder, tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("unreported")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_seed_gives_the_same_run_for_any_number_of_workers(
-    workers, run, named_folder, tmp_path
+def test_the_same_seed_gives_the_same_run_for_another_number_of_workers(
+    run, named_folder, tmp_path
 ):
-    again = run_study(named_folder, tmp_path / "again", workers=workers)
+    again = run_study(named_folder, tmp_path / "again", workers=1)
     pd.testing.assert_frame_equal(read_scores(run), read_scores(again), check_exact=True)
     for file in (run / "cells").glob("*/oof.parquet"):
         other = again / file.relative_to(run)
@@ -723,7 +722,7 @@ def test_a_study_that_was_interrupted_goes_on_and_ends_the_same(run, named_folde
     shutil.rmtree(half / "cells" / name_partial_cell(run))
     (half / "cells" / "histogram" / "cell.json").unlink()  # half a result: predictions only
     (half / "summary.json").unlink()
-    run_study(named_folder, half)
+    run_study(named_folder, half, workers=3)
     assert kept.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(read_scores(run), read_scores(half), check_exact=True)
 

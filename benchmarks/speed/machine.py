@@ -6,12 +6,15 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("meninx", "torch", "torchvision", "timm", "fastai", "scikit-learn", "numpy")
 
 
+# It imports PyTorch in another process, which takes seconds.
+@cache
 def describe_machine() -> dict[str, object]:
     """Describe processor, memory and software."""
     words = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
