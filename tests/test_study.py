@@ -1,6 +1,7 @@
 """The study: from a folder of images to a run folder, whole, repeatable, without names."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from safetensors.torch import save
 
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
-from meninx.evaluate import split_by_patient
+from meninx.evaluate import Predictions, split_by_patient
 from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone
 from meninx.matrix import Advice, SizeSimilarityMatrix
 from meninx.study import (
@@ -32,6 +33,7 @@ from meninx.study import (
 from meninx.study.costs import Costs, fit_into, price
 from meninx.study.crossvalidation import CrossValidation
 from meninx.study.fold_models import FoldModels
+from meninx.study.further import run_learning_curve, run_nested
 from meninx.study.plan import PARTIAL_SETTINGS
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import (
@@ -42,6 +44,7 @@ from meninx.study.tasks import (
     fit_on_all,
     run_tasks,
 )
+from meninx.study.verdict import CellResult
 from meninx.study.workers import _choose_start, run_in_workers
 from tests.conftest import made_brief, write_cohort
 
@@ -452,6 +455,27 @@ def test_the_heads_of_a_frozen_cell_are_one_piece_of_work_and_the_others_apart(d
         (alone,) = run_tasks([task], arguments[0][:1], disc_cohort.labels, workers=1)
         np.testing.assert_allclose(found.probabilities, alone.probabilities, atol=1e-3)
         assert found.probabilities.shape == (len(task.split.test), 3)
+
+
+def test_what_is_trained_after_the_cells_shows_how_far_it_is(disc_cohort, monkeypatch, capfd):
+    labels, groups = disc_cohort.labels, disc_cohort.groups
+
+    def know_them_all(tasks, inputs, labels, workers):
+        for task in tasks:
+            yield TaskResult(np.eye(3)[labels[task.split.test]], 0.1)
+
+    monkeypatch.setattr("meninx.study.further.run_tasks", know_them_all)
+    plan = Plan.make(advise("partial", 1), (LITE0,), repeats=1)
+    known = Predictions(disc_cohort.classes, labels, groups, np.eye(3)[labels][None])
+    results = {cell.name: CellResult(cell, known, 1.0) for cell in plan.candidates}
+    splits = split_by_patient(labels, groups, folds=3, repeats=1)
+    nested = run_nested(disc_cohort, splits, results, 0, workers=1)
+    assert nested.balanced_accuracy.value == 1
+    curve = run_learning_curve(disc_cohort, splits, results[f"{LITE0}-frozen"], 0, workers=1)
+    assert curve is not None
+    shown = capfd.readouterr().err
+    assert re.search(r"nested cross-validation .*100 %", shown)
+    assert re.search(r"learning curve .*100 %", shown)
 
 
 def test_the_longest_tasks_are_handed_out_first(disc_cohort, tmp_path, monkeypatch):

@@ -5,20 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from meninx.cohort import Cohort
 from meninx.evaluate import Predictions, Split
 from meninx.finetune import compute_histograms
 from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell, Plan, Role
+from meninx.study.progress import predict_task, show_progress
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, TaskResult, fill_activations, run_tasks
 from meninx.study.verdict import CellResult
@@ -65,7 +59,7 @@ class CrossValidation:
             else:
                 table, record = earlier
                 results[cell.name] = CellResult(cell, self._order(table), record["seconds"])
-        with _show_progress() as progress:
+        with show_progress() as progress:
             bar = progress.add_task("activations", total=1)
             for done in fill_activations(missing, self.cohort.images, workers):
                 progress.update(bar, completed=done)
@@ -91,18 +85,18 @@ class CrossValidation:
             Task(cell, split, self.seed, self._choose_keeper(cell, split))
             # The longest first: no worker is left alone with one at the end, and the first work
             # of a new worker, which takes some 0.1 s more, is not the shortest.
-            for cell in sorted(cells, key=_predict_task, reverse=True)
+            for cell in sorted(cells, key=predict_task, reverse=True)
             for split in self.splits
             if not cell.members and split.repeat < cell.repeats
         ]
         histograms = compute_histograms(self.cohort.images)
         inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
-        bar = progress.add_task("cells", total=sum(_predict_task(task.cell) for task in tasks))
+        bar = progress.add_task("cells", total=sum(predict_task(task.cell) for task in tasks))
         done: list[tuple[Split, TaskResult]] = []
         outcomes = run_tasks(tasks, inputs, self.cohort.labels, self.workers)
         for index, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
             done.append((task.split, outcome))
-            progress.advance(bar, _predict_task(task.cell))
+            progress.advance(bar, predict_task(task.cell))
             if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
                 yield task.cell, self._tabulate(done), sum(one.seconds for _, one in done)
                 done = []
@@ -149,21 +143,3 @@ class CrossValidation:
             patients=self.cohort.groups,
             patients_known=self.cohort.patients_known,
         )
-
-
-def _predict_task(cell: Cell) -> float:
-    """Give the seconds predicted of one of a cell's tasks; without a prediction, 1 s a cell."""
-    seconds = 1.0 if cell.predicted_seconds is None else cell.predicted_seconds
-    return seconds / cell.repeats
-
-
-def _show_progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

@@ -1,6 +1,6 @@
 """Further runs of cells that were run: nested cross-validation, and the learning curve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from meninx.evaluate import (
     subsample_patients,
 )
 from meninx.study.plan import Role
-from meninx.study.tasks import Task, run_tasks
+from meninx.study.progress import predict_task, show_progress
+from meninx.study.tasks import Task, TaskResult, run_tasks
 from meninx.study.verdict import CellResult
 
 FEWEST_SIZES = 3
@@ -53,7 +54,7 @@ def run_nested(
     plan = plan_nested(splits, cohort.labels, cohort.groups, folds, seed)
     cells = [result.cell for result in candidates.values() if not result.cell.members]
     tasks = [Task(cell, split, seed) for cell in cells for nested in plan for split in nested.inner]
-    outcomes = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, workers)
+    outcomes = _run_shown("nested cross-validation", tasks, cohort, workers)
     inner = {
         cell.name: [[next(outcomes).probabilities for _ in nested.inner] for nested in plan]
         for cell in cells
@@ -96,7 +97,7 @@ def run_learning_curve(
         for fraction in FRACTIONS
     }
     tasks = [Task(cell, split, seed) for own in parts.values() for cell in cells for split in own]
-    outcomes = run_tasks(tasks, [cohort.images] * len(tasks), labels, workers)
+    outcomes = _run_shown("learning curve", tasks, cohort, workers)
     whole = result.predictions
     sizes = {count_training_patients(first, patients): _take_first_repeat(whole)}
     for own in parts.values():
@@ -108,6 +109,20 @@ def run_learning_curve(
             whole.classes, whole.labels, whole.patients, probabilities
         )
     return fit_learning_curve(sizes, seed) if len(sizes) >= FEWEST_SIZES else None
+
+
+def _run_shown(
+    title: str, tasks: Sequence[Task], cohort: Cohort, workers: int | None
+) -> Iterator[TaskResult]:
+    """Run all tasks while a bar shows how far they are; then give their results in order."""
+    found = []
+    with show_progress() as progress:
+        bar = progress.add_task(title, total=sum(predict_task(task.cell) for task in tasks))
+        outcomes = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, workers)
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            found.append(outcome)
+            progress.advance(bar, predict_task(task.cell))
+    return iter(found)
 
 
 def _take_first_repeat(predictions: Predictions) -> Predictions:
