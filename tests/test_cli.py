@@ -56,6 +56,11 @@ def test_a_study_says_once_that_nothing_tells_patients_apart(run):
     assert done.stderr.count("each image is taken for a patient of its own") == 1
 
 
+def test_a_study_does_not_pass_on_what_libraries_tell_programmers(run):
+    _, done = run
+    assert "torch" not in done.stderr and "Warning" not in done.stderr
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(call, disc_folder, tmp_path):
     out = tmp_path / "run"
     code, output, _ = call(

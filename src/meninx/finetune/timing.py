@@ -6,14 +6,15 @@ Each part is done for real, on an image of the cohort, for as short as can be.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image
@@ -128,9 +129,9 @@ def _time_fit(
     # The first step of all warms up.
     around, (_, *steps) = time_steps()
     one = store.get(backbone, cut, [image], views)
-    with FlopCounterMode(display=False) as counter:
+    with _counted_multiplications(suffix) as counted:
         compute_all_features(suffix, one, len(views))  # warms up, too
-    multiplications = counter.get_total_flops() / 2 / len(views)
+    multiplications = sum(counted) / len(views)
     _, prediction = _time(lambda: compute_all_features(suffix, one, len(views)))
     # A while later: what else the machine was busy with is perhaps over.
     _, later = time_steps()
@@ -148,6 +149,27 @@ def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[Folded
     suffix = backbone.suffix(cut)
     fast.write_back(suffix)
     return fast, suffix.eval()
+
+
+@contextmanager
+def _counted_multiplications(network: nn.Module) -> Iterator[list[int]]:
+    """Count the multiply-accumulates of a network's layers while it runs.
+
+    PyTorch's own counter warns whoever imports it without a compiler for graphics cards.
+    """
+    counted: list[int] = []
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        # Each output is a sum over one filter.
+        counted.append(output.numel() * layer.get_parameter("weight")[0].numel())
+
+    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        yield counted
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _WatchedBatches(list[Batch]):
