@@ -63,9 +63,7 @@ def test_a_study_does_not_pass_on_what_libraries_tell_programmers(run):
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(call, disc_folder, tmp_path):
     out = tmp_path / "run"
-    code, output, _ = call(
-        "study", disc_folder, "-o", out, "--backbones", LITE0, "--dry-run", "--json"
-    )
+    code, output, _ = call("study", disc_folder, "-o", out, "--dry-run", "--json")
     cells = [cell["cell"] for cell in json.loads(output)["cells"]]
     assert code == 0 and f"{LITE0}-frozen" in cells and not out.exists()
 

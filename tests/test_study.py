@@ -717,10 +717,11 @@ def test_a_study_speaks_to_no_other_machine(named_folder, tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("unreported")
-def test_the_same_seed_gives_the_same_run_for_another_number_of_workers(
-    run, named_folder, tmp_path
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_same_seed_gives_the_same_run_for_any_number_of_workers(
+    workers, run, named_folder, tmp_path
 ):
-    again = run_study(named_folder, tmp_path / "again", workers=1)
+    again = run_study(named_folder, tmp_path / "again", workers=workers)
     pd.testing.assert_frame_equal(read_scores(run), read_scores(again), check_exact=True)
     for file in (run / "cells").glob("*/oof.parquet"):
         other = again / file.relative_to(run)
@@ -746,7 +747,7 @@ def test_a_study_that_was_interrupted_goes_on_and_ends_the_same(run, named_folde
     shutil.rmtree(half / "cells" / name_partial_cell(run))
     (half / "cells" / "histogram" / "cell.json").unlink()  # half a result: predictions only
     (half / "summary.json").unlink()
-    run_study(named_folder, half, workers=3)
+    run_study(named_folder, half)
     assert kept.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(read_scores(run), read_scores(half), check_exact=True)
 

@@ -12,7 +12,7 @@ from meninx.evaluate import Predictions, Split
 from meninx.finetune import compute_histograms
 from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell, Plan, Role
-from meninx.study.progress import predict_task, show_progress
+from meninx.study.progress import follow_tasks, predict_task, show_progress
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, TaskResult, fill_activations, run_tasks
 from meninx.study.verdict import CellResult
@@ -91,12 +91,11 @@ class CrossValidation:
         ]
         histograms = compute_histograms(self.cohort.images)
         inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
-        bar = progress.add_task("cells", total=sum(predict_task(task.cell) for task in tasks))
         done: list[tuple[Split, TaskResult]] = []
         outcomes = run_tasks(tasks, inputs, self.cohort.labels, self.workers)
-        for index, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
+        followed = follow_tasks(progress, "cells", tasks, outcomes)
+        for index, (task, outcome) in enumerate(followed):
             done.append((task.split, outcome))
-            progress.advance(bar, predict_task(task.cell))
             if index + 1 == len(tasks) or tasks[index + 1].cell is not task.cell:
                 yield task.cell, self._tabulate(done), sum(one.seconds for _, one in done)
                 done = []

@@ -17,7 +17,7 @@ from meninx.evaluate import (
     subsample_patients,
 )
 from meninx.study.plan import Role
-from meninx.study.progress import predict_task, show_progress
+from meninx.study.progress import follow_tasks, show_progress
 from meninx.study.tasks import Task, TaskResult, run_tasks
 from meninx.study.verdict import CellResult
 
@@ -115,13 +115,9 @@ def _run_shown(
     title: str, tasks: Sequence[Task], cohort: Cohort, workers: int | None
 ) -> Iterator[TaskResult]:
     """Run all tasks while a bar shows how far they are; then give their results in order."""
-    found = []
+    results = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, workers)
     with show_progress() as progress:
-        bar = progress.add_task(title, total=sum(predict_task(task.cell) for task in tasks))
-        outcomes = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, workers)
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            found.append(outcome)
-            progress.advance(bar, predict_task(task.cell))
+        found = [result for _, result in follow_tasks(progress, title, tasks, results)]
     return iter(found)
 
 

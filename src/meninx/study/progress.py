@@ -1,5 +1,7 @@
 """Progress: how far the training of a study is, shown to whoever waits for it."""
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -10,6 +12,7 @@ from rich.progress import (
 )
 
 from meninx.study.plan import Cell
+from meninx.study.tasks import Task, TaskResult
 
 
 def show_progress() -> Progress:
@@ -23,6 +26,16 @@ def show_progress() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+def follow_tasks(
+    progress: Progress, title: str, tasks: Sequence[Task], results: Iterable[TaskResult]
+) -> Iterator[tuple[Task, TaskResult]]:
+    """Give each task with its result, as they come, while a bar shows how far they are."""
+    bar = progress.add_task(title, total=sum(predict_task(task.cell) for task in tasks))
+    for task, result in zip(tasks, results, strict=True):
+        progress.advance(bar, predict_task(task.cell))
+        yield task, result
 
 
 def predict_task(cell: Cell) -> float:
