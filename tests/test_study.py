@@ -30,7 +30,7 @@ from meninx.study import (
     read_prevalence,
     write_duration,
 )
-from meninx.study.costs import Costs, fit_into, price
+from meninx.study.costs import GROWTH, Costs, fit_into, price
 from meninx.study.crossvalidation import CrossValidation
 from meninx.study.fold_models import FoldModels
 from meninx.study.further import run_learning_curve, run_nested
@@ -302,22 +302,21 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
 
 
 def measure_paces(monkeypatch, paces):
-    """Measure steps that take so long for each multiplication, by strategy and backbone."""
+    """Measure steps that take so long for what their arithmetic says, by strategy and backbone."""
 
     def give_times(classifiers, image, images, classes, heads):
         found = []
         for one in classifiers:
             multiplications = 1000.0 if one.backbone == LITE0 else 3000.0
             pace = paces.get((one.strategy, one.backbone), 1.0)
-            found.append(
-                replace(TIMES, training=pace * multiplications, multiplications=multiplications)
-            )
+            training = pace * multiplications**GROWTH
+            found.append(replace(TIMES, training=training, multiplications=multiplications))
         return found
 
     monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
     plan = Plan.make(advise("partial", 7), (LITE0, "tf_efficientnet_lite1"))
     times = Costs.measure(plan, images=np.arange(50), classes=3, workers=1).times
-    return {name: own.training / own.multiplications for name, own in times.items()}
+    return {name: own.training / own.multiplications**GROWTH for name, own in times.items()}
 
 
 def test_like_cells_whose_steps_differ_by_chance_are_foretold_at_one_pace(monkeypatch):

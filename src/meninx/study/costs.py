@@ -23,6 +23,10 @@ REST_SECONDS = 20.0
 # machine whose processor others use, too.
 NOISE = 0.2
 
+# Larger networks keep a processor busier: the time of lite0 to lite2 grows with this power of
+# their multiplications, on each of three processors (0.7 to 0.8).
+GROWTH = 0.8
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -191,11 +195,11 @@ def _even_out(
 ) -> dict[str, FitTimes]:
     """Take from like cells' times of training what differs between them by chance.
 
-    A multiplication takes cells of one strategy the same time within a tenth, where their
-    networks are of one family (lite0 to lite2, on each of three processors). So the logarithms
-    of these paces are drawn to their mean as far as noise explains their spread: empirical
-    Bayes, with the variance of the noise known (Efron and Morris 1973, J. Am. Stat. Assoc. 68).
-    Networks of which one is really slower differ by more, and keep what was measured.
+    How cells of one strategy differ is known from their arithmetic, within a tenth, where their
+    networks are of one family. So the logarithms of their paces, seconds for what the arithmetic
+    says, are drawn to their mean as far as noise explains their spread: empirical Bayes, with the
+    variance of the noise known (Efron and Morris 1973, J. Am. Stat. Assoc. 68). Networks of which
+    one is really slower differ by more, and keep what was measured.
     """
     even = dict(times)
     for strategy in Strategy:
@@ -206,11 +210,12 @@ def _even_out(
         ]
         if len(alike) < 2:
             continue
-        paces = np.log([times[name].training / times[name].multiplications for name in alike])
+        expected = np.array([times[name].multiplications for name in alike]) ** GROWTH
+        paces = np.log([times[name].training for name in alike] / expected)
         spread = max(paces.var(ddof=1), NOISE**2)
         paces = paces.mean() + (1 - NOISE**2 / spread) * (paces - paces.mean())
-        for name, pace in zip(alike, np.exp(paces).tolist(), strict=True):
-            even[name] = replace(times[name], training=pace * times[name].multiplications)
+        for name, training in zip(alike, (np.exp(paces) * expected).tolist(), strict=True):
+            even[name] = replace(times[name], training=training)
     return even
 
 
