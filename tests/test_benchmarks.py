@@ -368,6 +368,16 @@ def test_the_page_says_which_predictions_of_seconds_were_off(write, records, kin
     assert "in 2 of 3 draws" in line_with(page, "| short |")
 
 
+def test_what_was_foretold_at_two_commits_is_told_apart(write, records):
+    for commit, taken in (("aaaaaaaaaa", 100.0), ("bbbbbbbbbb", 50.0)):
+        study = make_record(0, "meninx_study", kind="study")
+        facts = {"chosen": "lite0-partial-stage4", "seconds": {"cell": [100.0, taken]}}
+        records.append(study | {"commit": commit, "facts": facts})
+    page = write(records)
+    assert "| +0 % (+0 to +0) | in 1 of 1 draws |" in line_with(page, "| A, aaaaaaa | cell |")
+    assert "| +100 % (+100 to +100) | in 0 of 1 draws |" in line_with(page, "| A, bbbbbbb | cell |")
+
+
 def test_trials_and_figures_of_two_machines_are_refused(write, records):
     with pytest.raises(SystemExit, match="no draw was measured"):
         write([record | {"is_trial": True} for record in records])

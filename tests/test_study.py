@@ -190,7 +190,7 @@ TIMES = FitTimes(
     start=0.1,
     training=0.002,
     prediction=0.01,
-    multiplications=0,
+    arithmetic=0,
 )
 
 
@@ -202,8 +202,8 @@ def priced(monkeypatch):
     return plan, Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
 
 
-def _give_times(classifiers, image, images, classes, heads):
-    return [TIMES for _ in classifiers]
+def _give_times(groups, image, images, classes, heads):
+    return [[TIMES for _ in group] for group in groups]
 
 
 def test_a_cell_costs_its_fits_and_its_predictions(priced):
@@ -281,10 +281,10 @@ def test_a_study_whose_learning_curve_is_of_the_chosen_cell_is_not_foretold(
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):
     timed = []
 
-    def give_times(classifiers, image, images, classes, heads):
-        timed.append([classifier.strategy for classifier in classifiers])
+    def give_times(groups, image, images, classes, heads):
+        timed.append([[one.strategy for one in group] for group in groups])
         seconds = float(len(timed))
-        return [replace(TIMES, training=seconds) for _ in classifiers]
+        return [[replace(TIMES, training=seconds) for _ in group] for group in groups]
 
     monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
     monkeypatch.setattr(
@@ -293,30 +293,36 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
     )
     plan = Plan.make(advise("partial", 1), (LITE0,))
     Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
-    assert timed == [["frozen", "partial", "partial"], ["scratch"]]
+    pretrained, scratch = ["frozen", "partial", "partial"], ["scratch"]
+    assert timed == [[pretrained], [scratch]]
     timed.clear()
     costs = Costs.measure(plan, images=np.arange(50), classes=3, workers=4)
-    assert timed == [["frozen", "partial", "partial"]] * 2 + [["scratch"]] * 2
+    assert timed == [[pretrained]] * 2 + [[scratch]] * 2
     assert costs.times[f"{LITE0}-frozen"].training == 1.5
     assert costs.times[f"{LITE0}-scratch"].training == 3.5
+    timed.clear()
+    backbones = (LITE0, "tf_efficientnet_lite1", "tf_efficientnet_lite2")
+    plan = Plan.make(advise("partial", 1), backbones)
+    Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
+    # The largest with the smallest: lite2 and from scratch, lite1 and lite0.
+    assert timed == [[pretrained[:2], scratch], [pretrained[:2], pretrained]]
 
 
 def measure_paces(monkeypatch, paces):
     """Measure steps that take so long for what their arithmetic says, by strategy and backbone."""
 
-    def give_times(classifiers, image, images, classes, heads):
-        found = []
-        for one in classifiers:
-            multiplications = 1000.0 if one.backbone == LITE0 else 3000.0
-            pace = paces.get((one.strategy, one.backbone), 1.0)
-            training = pace * multiplications**GROWTH
-            found.append(replace(TIMES, training=training, multiplications=multiplications))
-        return found
+    def give_times(groups, image, images, classes, heads):
+        return [[give_time(one) for one in group] for group in groups]
+
+    def give_time(classifier):
+        arithmetic = 1000.0 if classifier.backbone == LITE0 else 3000.0
+        pace = paces.get((classifier.strategy, classifier.backbone), 1.0)
+        return replace(TIMES, training=pace * arithmetic**GROWTH, arithmetic=arithmetic)
 
     monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
     plan = Plan.make(advise("partial", 7), (LITE0, "tf_efficientnet_lite1"))
     times = Costs.measure(plan, images=np.arange(50), classes=3, workers=1).times
-    return {name: own.training / own.multiplications**GROWTH for name, own in times.items()}
+    return {name: own.training / own.arithmetic**GROWTH for name, own in times.items()}
 
 
 def test_like_cells_whose_steps_differ_by_chance_are_foretold_at_one_pace(monkeypatch):

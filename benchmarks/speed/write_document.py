@@ -56,7 +56,6 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
     )
     draws = complete_draws(records)
     scaling = _select(records, "scale")
-    studies = pd.DataFrame(_select(records, "study"), columns=["on", "facts"])
     page = (texts / "benchmarks.md.template").read_text(encoding="utf-8")
     filled = page.format(
         machines=describe_machines(records),
@@ -67,7 +66,7 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
         memory="\n".join(list_memory_promises(draws, scaling)),
         differences="\n".join(list_differences(draws)),
         chosen=count_chosen(draws),
-        predictions="\n".join(list_predictions(studies)),
+        predictions="\n".join(list_predictions(collect_studies(records))),
         earlier="\n".join(list_predictions(draws[draws["competitor"] == "meninx_study"])),
         scaling="\n".join(list_scaling(scaling)),
         fits="\n".join(list_fits(scaling)),
@@ -79,6 +78,17 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
 
 def _select(records: Sequence[Record], kind: str) -> list[Record]:
     return [record for record in records if record["kind"] == kind]
+
+
+def collect_studies(records: Sequence[Record]) -> pd.DataFrame:
+    """Lay out the studies run alone, on one machine and at one commit under one name."""
+    return pd.DataFrame(
+        [
+            {"on": f"{record['on']}, {record['commit'][:7]}", "facts": record["facts"]}
+            for record in _select(records, "study")
+        ],
+        columns=["on", "facts"],
+    )
 
 
 def _leave_out_waiting(record: Record) -> Record:

@@ -14,12 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy.stats import trim_mean
 from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image
 from meninx.finetune.activations import Activations, ActivationStore
-from meninx.finetune.arithmetic import bring_into_fast_form
+from meninx.finetune.arithmetic import PART, bring_into_fast_form
 from meninx.finetune.classifier import FineTunedClassifier
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_heads
@@ -27,7 +28,11 @@ from meninx.finetune.prediction import compute_all_features
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 
-STEPS = 3
+# Steps are timed in several rounds, a moment apart; the first of each warms up.
+ROUNDS, STEPS = 2, 3
+# Of the steps that are timed, at either end: one step that something else disturbed.
+LEFT_OUT = 0.25
+
 # Enough for linear heads to show how long they take.
 MOST_IMAGES = 64
 # Of made-up features: as many directions as images differ in, more or less.
@@ -55,8 +60,10 @@ class FitTimes:
         Of gradient descent for each image and step, or of one linear head among many.
     prediction
         Of one image in all its views, from the cut on.
-    multiplications
-        Not seconds: multiply-accumulates of one look at an image, forwards from the cut on; 0
+    arithmetic
+        Not seconds: how much there is to do for one look at an image, forwards from the cut on.
+        The geometric mean of multiply-accumulates, which take the time where processors multiply
+        slowly, and of the numbers that layers give, which take it where they multiply fast; 0
         where only a head is trained.
     """
 
@@ -65,18 +72,66 @@ class FitTimes:
     start: float
     training: float
     prediction: float
-    multiplications: float
+    arithmetic: float
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A fit of which all is timed but what :meth:`repeat` does again and again.
+
+    Attributes
+    ----------
+    times
+        What is known; of training and prediction only where nothing is left to repeat.
+    batch
+        Images a step.
+    take_steps
+        Takes some steps; gives the seconds around them, and of each.
+    predict
+        Predicts one image in all its views.
+    """
+
+    times: FitTimes
+    batch: int = 1
+    take_steps: Callable[[], tuple[float, list[float]]] | None = None
+    predict: Callable[[], object] = lambda: None
+
+    def repeat(self) -> tuple[float, list[float], float]:
+        """Take steps and predict: seconds around the steps, of each but the first, and after."""
+        if self.take_steps is None:
+            return 0.0, [0.0], 0.0
+        around, (_, *steps) = self.take_steps()
+        _, prediction = _time(self.predict)
+        return around, steps, prediction
+
+    def finish(self, rounds: Sequence[tuple[float, list[float], float]]) -> FitTimes:
+        """Put what was repeated beside what was known."""
+        if self.take_steps is None:
+            return self.times
+        around, steps, predictions = zip(*rounds, strict=True)
+        return replace(
+            self.times,
+            start=self.times.start + float(np.mean(around)),
+            # Near to the mean: slow steps are there in a fit, too, and take its time.
+            training=float(trim_mean(np.concatenate(steps), LEFT_OUT)) / self.batch,
+            prediction=float(np.mean(predictions)),
+        )
 
 
 def time_fits(
-    classifiers: Sequence[FineTunedClassifier], image: Image, images: int, classes: int, heads: int
-) -> list[FitTimes]:
+    groups: Sequence[Sequence[FineTunedClassifier]],
+    image: Image,
+    images: int,
+    classes: int,
+    heads: int,
+) -> list[list[FitTimes]]:
     """Time the parts of the fits of some classifiers on this machine, on one thread.
 
     Parameters
     ----------
-    classifiers
-        Of one backbone that all see in the same size, views and precision; not fitted.
+    groups
+        Classifiers, not fitted; those of a group are of one backbone and all see in the same
+        size, views and precision.
     image
         One of the cohort.
     images, classes
@@ -84,34 +139,53 @@ def time_fits(
     heads
         How many linear heads are solved together.
     """
+    counts = (images, classes, heads)
+    with tempfile.TemporaryDirectory() as folder:
+        trials = [
+            _prepare(group, image, counts, Path(folder) / str(number))
+            for number, group in enumerate(groups)
+        ]
+        # All processes get here at about the same time. Beside one that only prepares, a step
+        # takes a fifth less than beside one that trains, as they all do in a study.
+        rounds = [[[one.repeat() for one in group] for group in trials] for _ in range(ROUNDS)]
+        return [
+            [one.finish(own) for one, *own in zip(group, *done, strict=True)]
+            for group, *done in zip(trials, *rounds, strict=True)
+        ]
+
+
+def _prepare(
+    classifiers: Sequence[FineTunedClassifier],
+    image: Image,
+    counts: tuple[int, int, int],
+    folder: Path,
+) -> list[_Trial]:
+    """Time what the fits of a group do once, and get ready for their steps."""
     first = classifiers[0]
     networks = [classifier.choose_network() for classifier in classifiers]
     backbone = networks[0][0]
     cuts = [cut for classifier in classifiers for cut in classifier.needed_cuts]
     views = make_views(first.views, first.augmentation)
     seconds = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        stores = [ActivationStore(Path(folder) / name, first.precision) for name in ("1", "2")]
-        if cuts:
-            bring_into_fast_form(backbone, first.precision)
-            # The first store warms up.
-            for store in stores:
-                _, seconds = _time(partial(store.fill, backbone, cuts, [image], views))
-        counts = (images, classes, heads)
-        return [
-            _time_fit(classifier, network, stores[1], image, seconds, counts)
-            for classifier, network in zip(classifiers, networks, strict=True)
-        ]
+    warm, store = (ActivationStore(folder / name, first.precision) for name in ("1", "2"))
+    if cuts:
+        bring_into_fast_form(backbone, first.precision)
+        warm.fill(backbone, cuts, [image], views[:PART])
+        _, seconds = _time(lambda: store.fill(backbone, cuts, [image], views))
+    return [
+        _prepare_fit(classifier, network, store, image, seconds, counts)
+        for classifier, network in zip(classifiers, networks, strict=True)
+    ]
 
 
-def _time_fit(
+def _prepare_fit(
     classifier: FineTunedClassifier,
     network: tuple[Backbone, str],
     store: ActivationStore,
     image: Image,
     activations: float,
     counts: tuple[int, int, int],
-) -> FitTimes:
+) -> _Trial:
     (backbone, cut), (images, classes, heads) = network, counts
     views = make_views(classifier.views, classifier.augmentation)
     batch = max(classifier.batch_size, classes)
@@ -119,25 +193,21 @@ def _time_fit(
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
         solving = _time_heads(len(views), backbone.features, images, classes, heads)
-        return FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0, 0.0)
-    reading /= batch
+        return _Trial(FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0, 0.0))
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
     if classifier.starts_solved:
         start += _time_heads(len(views), backbone.features, images, classes, 1)
-    head = classifier.make_head(backbone.features, classes)
-    time_steps = partial(_time_steps, classifier, fast.network, head, stored, classes)
-    # The first step of all warms up.
-    around, (_, *steps) = time_steps()
     one = store.get(backbone, cut, [image], views)
-    with _counted_multiplications(suffix) as counted:
+    with _counted_arithmetic(suffix) as counted:
         compute_all_features(suffix, one, len(views))  # warms up, too
-    multiplications = sum(counted) / len(views)
-    _, prediction = _time(lambda: compute_all_features(suffix, one, len(views)))
-    # A while later: what else the machine was busy with is perhaps over.
-    _, later = time_steps()
-    # The mean: a fit pays for slow steps too, which the median leaves out.
-    training = float(np.mean([*steps, *later])) / batch
-    return FitTimes(activations, reading, start + around, training, prediction, multiplications)
+    arithmetic = float(np.sqrt(np.prod(np.sum(counted, axis=0)))) / len(views) if counted else 0.0
+    head = classifier.make_head(backbone.features, classes)
+    return _Trial(
+        FitTimes(activations, reading / batch, start, 0.0, 0.0, arithmetic),
+        batch,
+        partial(_take_steps, classifier, fast.network, head, stored, classes),
+        partial(compute_all_features, suffix, one, len(views)),
+    )
 
 
 def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[FoldedNetwork, nn.Module]:
@@ -153,16 +223,16 @@ def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[Folded
 
 
 @contextmanager
-def _counted_multiplications(network: nn.Module) -> Iterator[list[int]]:
-    """Count the multiply-accumulates of a network's layers while it runs.
+def _counted_arithmetic(network: nn.Module) -> Iterator[list[tuple[int, int]]]:
+    """Count the multiply-accumulates of each layer of a network, and the numbers that it gives.
 
     PyTorch's own counter warns whoever imports it without a compiler for graphics cards.
     """
-    counted: list[int] = []
+    counted: list[tuple[int, int]] = []
 
     def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        # Each output is a sum over one filter.
-        counted.append(output.numel() * layer.get_parameter("weight")[0].numel())
+        # Each number is a sum over one filter.
+        counted.append((output.numel() * layer.get_parameter("weight")[0].numel(), output.numel()))
 
     layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
@@ -184,14 +254,14 @@ class _WatchedBatches(list[Batch]):
         self.moments.append(time.perf_counter())
 
 
-def _time_steps(
+def _take_steps(
     classifier: FineTunedClassifier,
     suffix: nn.Module,
     head: nn.Module,
     stored: Activations,
     classes: int,
 ) -> tuple[float, list[float]]:
-    """Time gradient descent on all that is stored: around its steps, and each of them."""
+    """Take steps on all that is stored: seconds around them, and of each."""
     rows = list(range(len(stored)))
     batches = _WatchedBatches([(rows, [row % classifier.views for row in rows])] * STEPS)
     labels = np.arange(len(stored)) % classes

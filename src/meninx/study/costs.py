@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -23,8 +24,8 @@ REST_SECONDS = 20.0
 # machine whose processor others use, too.
 NOISE = 0.2
 
-# Larger networks keep a processor busier: the time of lite0 to lite2 grows with this power of
-# their multiplications, on each of three processors (0.7 to 0.8).
+# Larger networks keep a processor busier: the time of lite0 to lite2 grows with some such power of
+# their arithmetic, on each of three processors.
 GROWTH = 0.8
 
 
@@ -77,21 +78,22 @@ class Costs:
         }
         groups = _group_by_prefix(classifiers)
         heads = plan.folds * max(cell.repeats for cell in plan.cells)
-        # As often as it takes to give every process something to do.
-        often = math.ceil(count / len(groups))
+        shares = _deal_out(groups, count)
         work = [
-            ([classifiers[name] for name in group], images[0], len(images), classes, heads)
-            for group in groups
-            for _ in range(often)
+            (
+                [[classifiers[name] for name in group] for group in share],
+                images[0],
+                len(images),
+                classes,
+                heads,
+            )
+            for share in shares
         ]
-        found = list(run_in_workers(time_fits, work, workers))
-        times = {}
-        for start, group in zip(range(0, len(found), often), groups, strict=True):
-            for name, own in zip(
-                group, zip(*found[start : start + often], strict=True), strict=True
-            ):
-                times[name] = _average(own)
-        times = _even_out(times, classifiers)
+        found: dict[str, list[FitTimes]] = {}
+        for share, timed in zip(shares, run_in_workers(time_fits, work, workers), strict=True):
+            for name, own in zip(chain(*share), chain(*timed), strict=True):
+                found.setdefault(name, []).append(own)
+        times = _even_out({name: _average(own) for name, own in found.items()}, classifiers)
         return cls(len(images), plan.folds, count, times, classifiers)
 
     def predict_cell(self, cell: Cell) -> float:
@@ -185,6 +187,21 @@ def _group_by_prefix(classifiers: Mapping[str, FineTunedClassifier]) -> list[lis
     return sorted(groups.values(), key=lambda names: -sides[names[0]])
 
 
+def _deal_out(groups: Sequence[list[str]], count: int) -> list[list[list[str]]]:
+    """Deal out groups to processes, each of which gets one and all of which get as much to do.
+
+    Groups are given from the costliest on, there and back again.
+    """
+    # As often as it takes to give every process something to do.
+    often = math.ceil(count / len(groups))
+    pieces = [group for group in groups for _ in range(often)]
+    there, back = range(count), range(2 * count - 1, count - 1, -1)
+    return [
+        [*pieces[one :: 2 * count], *pieces[other :: 2 * count]]
+        for one, other in zip(there, back, strict=True)
+    ]
+
+
 def _average(times: Sequence[FitTimes]) -> FitTimes:
     """Average what several processes measured at the same time."""
     return FitTimes(*np.mean([astuple(one) for one in times], axis=0).tolist())
@@ -206,11 +223,11 @@ def _even_out(
         alike = [
             name
             for name, own in times.items()
-            if classifiers[name].strategy == strategy and own.multiplications > 0
+            if classifiers[name].strategy == strategy and own.arithmetic > 0
         ]
         if len(alike) < 2:
             continue
-        expected = np.array([times[name].multiplications for name in alike]) ** GROWTH
+        expected = np.array([times[name].arithmetic for name in alike]) ** GROWTH
         paces = np.log([times[name].training for name in alike] / expected)
         spread = max(paces.var(ddof=1), NOISE**2)
         paces = paces.mean() + (1 - NOISE**2 / spread) * (paces - paces.mean())
