@@ -569,8 +569,8 @@ def test_a_disturbed_step_and_what_is_around_the_steps_do_not_count_for_every_st
     discs, monkeypatch
 ):
     seconds = [0.0]
-    # The first step of each round warms up, and another has to wait.
-    steps = iter([50, 1, 2, 50, 3, 80])
+    # The first two steps of each round warm up, and another has to wait.
+    steps = iter([50, 5, 1, 2, 50, 5, 3, 80])
 
     def train(suffix, head, stored, labels, batches, recipe, seed):
         seconds[0] += 5

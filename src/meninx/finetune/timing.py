@@ -7,8 +7,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,16 +21,17 @@ from torch import nn
 from meninx.backbones import Backbone
 from meninx.cohort import Image
 from meninx.finetune.activations import Activations, ActivationStore
-from meninx.finetune.arithmetic import PART, bring_into_fast_form
+from meninx.finetune.arithmetic import PART, bring_into_fast_form, forget_fast_forms
 from meninx.finetune.classifier import FineTunedClassifier
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_heads
 from meninx.finetune.prediction import compute_all_features
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
+from meninx.memory import give_memory_back
 
-# Steps are timed in several rounds, a moment apart; the first of each warms up.
-ROUNDS, STEPS = 2, 3
+# Steps are taken in several rounds, a moment apart; the first of each warm up.
+ROUNDS, STEPS, WARMING = 2, 4, 2
 # Of the steps that are timed, at either end: one step that something else disturbed.
 LEFT_OUT = 0.25
 
@@ -75,40 +77,44 @@ class FitTimes:
     arithmetic: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Trial:
-    """A fit of which all is timed but what :meth:`repeat` does again and again.
+    """A fit that is ready for its steps, and what those took.
 
     Attributes
     ----------
     times
-        What is known; of training and prediction only where nothing is left to repeat.
+        What is known without steps: all where a head is solved.
     batch
         Images a step.
     take_steps
-        Takes some steps; gives the seconds around them, and of each.
+        Takes some steps; gives the seconds around them, and of each. None where none are taken.
     predict
         Predicts one image in all its views.
+    rounds
+        Of each round: the seconds around the steps, of all steps but the first, of predicting.
     """
 
     times: FitTimes
     batch: int = 1
     take_steps: Callable[[], tuple[float, list[float]]] | None = None
     predict: Callable[[], object] = lambda: None
+    rounds: list[tuple[float, list[float], float]] = field(default_factory=list)
 
-    def repeat(self) -> tuple[float, list[float], float]:
-        """Take steps and predict: seconds around the steps, of each but the first, and after."""
-        if self.take_steps is None:
-            return 0.0, [0.0], 0.0
-        around, (_, *steps) = self.take_steps()
-        _, prediction = _time(self.predict)
-        return around, steps, prediction
+    def repeat(self) -> None:
+        """Take steps and predict once more."""
+        if self.take_steps is not None:
+            # Or the steps of several networks would leave their memory side by side.
+            give_memory_back()
+            around, steps = self.take_steps()
+            _, prediction = _time(self.predict)
+            self.rounds.append((around, steps[WARMING:], prediction))
 
-    def finish(self, rounds: Sequence[tuple[float, list[float], float]]) -> FitTimes:
-        """Put what was repeated beside what was known."""
-        if self.take_steps is None:
+    def finish(self) -> FitTimes:
+        """Put what the rounds took beside what was known."""
+        if not self.rounds:
             return self.times
-        around, steps, predictions = zip(*rounds, strict=True)
+        around, steps, predictions = zip(*self.rounds, strict=True)
         return replace(
             self.times,
             start=self.times.start + float(np.mean(around)),
@@ -145,13 +151,12 @@ def time_fits(
             _prepare(group, image, counts, Path(folder) / str(number))
             for number, group in enumerate(groups)
         ]
+        forget_fast_forms()
         # All processes get here at about the same time. Beside one that only prepares, a step
         # takes a fifth less than beside one that trains, as they all do in a study.
-        rounds = [[[one.repeat() for one in group] for group in trials] for _ in range(ROUNDS)]
-        return [
-            [one.finish(own) for one, *own in zip(group, *done, strict=True)]
-            for group, *done in zip(trials, *rounds, strict=True)
-        ]
+        for trial in [*chain(*trials)] * ROUNDS:
+            trial.repeat()
+    return [[trial.finish() for trial in group] for group in trials]
 
 
 def _prepare(
