@@ -32,6 +32,7 @@ from meninx.finetune.convolution import (
     quicken_convolutions,
 )
 from meninx.finetune.folding import FoldedNetwork
+from meninx.finetune.timing import _count_arithmetic
 from meninx.finetune.training import Recipe, draw_batches, train
 from tests.conftest import NEEDS_BFLOAT16, draw_disc
 
@@ -553,6 +554,14 @@ def test_the_arithmetic_of_one_look_is_that_of_the_networks_convolutions(discs):
     # timm's tf_efficientnet_lite0 has 385.2 million, 1.3 of them in its head of 1,000 classes, and
     # 6.74 million numbers come out of its convolutions.
     assert times.arithmetic == pytest.approx(np.sqrt(383.9e6 * 6.74e6), rel=0.001)
+
+
+def test_the_arithmetic_of_a_large_network_is_a_number():
+    # More than 2^63 times each other; no memory is taken on torch's device of shapes alone.
+    layer = nn.Linear(200_000, 200_000, device="meta")
+    images = torch.empty(64, 200_000, device="meta")
+    counted = _count_arithmetic(layer, lambda: layer(images))
+    assert counted == pytest.approx(64 * 200_000**1.5)
 
 
 def test_putting_the_features_of_solved_heads_together_is_timed_with_reading(discs, monkeypatch):

@@ -3,10 +3,10 @@
 Each part is done for real, on an image of the cohort, for as short as can be.
 """
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import chain
@@ -211,15 +211,14 @@ def _prepare_fit(
     if classifier.starts_solved:
         start += _time_heads(len(views), backbone.features, images, classes, 1)
     one = store.get(backbone, cut, [image], views)
-    with _counted_arithmetic(suffix) as counted:
-        compute_all_features(suffix, one, len(views))  # warms up, too
-    arithmetic = float(np.sqrt(np.prod(np.sum(counted, axis=0)))) / len(views) if counted else 0.0
+    predict = partial(compute_all_features, suffix, one, len(views))
+    arithmetic = _count_arithmetic(suffix, predict) / len(views)  # warms up, too
     head = classifier.make_head(backbone.features, classes)
     return _Trial(
         FitTimes(activations, reading / batch, start, 0.0, 0.0, arithmetic),
         batch,
         partial(_take_steps, classifier, fast.network, head, stored, classes),
-        partial(compute_all_features, suffix, one, len(views)),
+        predict,
     )
 
 
@@ -235,25 +234,27 @@ def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[Folded
     return fast, suffix.eval()
 
 
-@contextmanager
-def _counted_arithmetic(network: nn.Module) -> Iterator[list[tuple[int, int]]]:
-    """Count the multiply-accumulates of each layer of a network, and the numbers that it gives.
+def _count_arithmetic(network: nn.Module, run: Callable[[], object]) -> float:
+    """Count how much a network has to do in one run; see :class:`FitTimes`.
 
     PyTorch's own counter warns whoever imports it without a compiler for graphics cards.
     """
-    counted: list[tuple[int, int]] = []
+    multiplications = numbers = 0
 
     def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal multiplications, numbers
         # Each number is a sum over one filter.
-        counted.append((output.numel() * layer.get_parameter("weight")[0].numel(), output.numel()))
+        multiplications += output.numel() * layer.get_parameter("weight")[0].numel()
+        numbers += output.numel()
 
     layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     try:
-        yield counted
+        run()
     finally:
         for hook in hooks:
             hook.remove()
+    return math.sqrt(multiplications * numbers)
 
 
 class _WatchedBatches(list[Batch]):
