@@ -306,6 +306,10 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
     Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
     # The largest with the smallest: lite2 and from scratch, lite1 and lite0.
     assert timed == [[pretrained[:2], scratch], [pretrained[:2], pretrained]]
+    timed.clear()
+    Costs.measure(plan, images=np.arange(50), classes=3, workers=5)
+    # One each: nobody waits for a process that has two.
+    assert timed == [[pretrained[:2]]] * 3 + [[pretrained], [scratch]]
 
 
 def measure_paces(monkeypatch, paces):

@@ -1,6 +1,5 @@
 """Costs: how long each cell of a plan will take on this machine, measured before it is run."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -190,16 +189,15 @@ def _group_by_prefix(classifiers: Mapping[str, FineTunedClassifier]) -> list[lis
 def _deal_out(groups: Sequence[list[str]], count: int) -> list[list[list[str]]]:
     """Deal out groups to processes, each of which gets one and all of which get as much to do.
 
-    Groups are given from the costliest on, there and back again.
+    Groups are given from the costliest on, there and back again; where there are more processes,
+    some groups to several of them.
     """
-    # As often as it takes to give every process something to do.
-    often = math.ceil(count / len(groups))
-    pieces = [group for group in groups for _ in range(often)]
-    there, back = range(count), range(2 * count - 1, count - 1, -1)
-    return [
-        [*pieces[one :: 2 * count], *pieces[other :: 2 * count]]
-        for one, other in zip(there, back, strict=True)
-    ]
+    shares: list[list[list[str]]] = [[] for _ in range(count)]
+    most = max(count, len(groups))
+    for turn in range(most):
+        place = turn % (2 * count)
+        shares[min(place, 2 * count - 1 - place)].append(groups[turn * len(groups) // most])
+    return shares
 
 
 def _average(times: Sequence[FitTimes]) -> FitTimes:
