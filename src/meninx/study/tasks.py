@@ -195,8 +195,11 @@ def choose_precisions(
     workers: int | None,
 ) -> dict[str, str]:
     """Choose the precision of each backbone's activations; see :func:`choose_precision`."""
-    work = [(name, images, labels, augmentation) for name in names]
-    return dict(zip(names, run_in_workers(_choose_precision, work, workers), strict=True))
+    # Loaded before the workers are forked, which then share them; the largest comes first, so
+    # that no process is left alone with it at the end.
+    order = sorted(names, key=lambda name: -load_backbone(name).input_size)
+    work = [(name, images, labels, augmentation) for name in order]
+    return dict(zip(order, run_in_workers(_choose_precision, work, workers), strict=True))
 
 
 def _choose_precision(
