@@ -7,13 +7,15 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy.stats import trim_mean
 from torch import nn
 
 from meninx.backbones import Backbone
@@ -28,8 +30,10 @@ from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 from meninx.memory import give_memory_back
 
-# The first steps warm up: they took 1.7 and 1.2 times as long as those after them.
-STEPS, WARMING = 4, 2
+# Steps are taken in several rounds, a moment apart; the first of each warm up.
+ROUNDS, STEPS, WARMING = 2, 4, 2
+# Of the steps that are timed, at either end: one step that something else disturbed.
+LEFT_OUT = 0.25
 
 # Enough for linear heads to show how long they take.
 MOST_IMAGES = 64
@@ -73,9 +77,9 @@ class FitTimes:
     arithmetic: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Trial:
-    """A fit that is ready for its steps.
+    """A fit that is ready for its steps, and what those took.
 
     Attributes
     ----------
@@ -87,27 +91,36 @@ class _Trial:
         Takes some steps; gives the seconds around them, and of each. None where none are taken.
     predict
         Predicts one image in all its views.
+    rounds
+        Of each round: the seconds around the steps, of those after the warming ones, of predicting.
     """
 
     times: FitTimes
     batch: int = 1
     take_steps: Callable[[], tuple[float, list[float]]] | None = None
     predict: Callable[[], object] = lambda: None
+    rounds: list[tuple[float, list[float], float]] = field(default_factory=list)
 
-    def run(self) -> FitTimes:
-        """Take the steps, predict, and put what they took beside what was known."""
-        if self.take_steps is None:
+    def repeat(self) -> None:
+        """Take steps and predict once more."""
+        if self.take_steps is not None:
+            # Or the steps of several networks would leave their memory side by side.
+            give_memory_back()
+            around, steps = self.take_steps()
+            _, prediction = _time(self.predict)
+            self.rounds.append((around, steps[WARMING:], prediction))
+
+    def finish(self) -> FitTimes:
+        """Put what the rounds took beside what was known."""
+        if not self.rounds:
             return self.times
-        # Or the steps of several networks would leave their memory side by side.
-        give_memory_back()
-        around, steps = self.take_steps()
-        _, prediction = _time(self.predict)
-        # The fastest: what disturbs a step only makes it longer. Measured again and again on a
-        # machine that others use, too, it spreads less than the mean of twice as many.
-        fastest = min(steps[WARMING:])
-        start = self.times.start + around
+        around, steps, predictions = zip(*self.rounds, strict=True)
         return replace(
-            self.times, start=start, training=fastest / self.batch, prediction=prediction
+            self.times,
+            start=self.times.start + float(np.mean(around)),
+            # Near to the mean: slow steps are there in a fit, too, and take its time.
+            training=float(trim_mean(np.concatenate(steps), LEFT_OUT)) / self.batch,
+            prediction=float(np.mean(predictions)),
         )
 
 
@@ -149,7 +162,9 @@ def _try_all(
     forget_fast_forms()
     # All processes get here at about the same time. Beside one that only prepares, a step takes
     # up to a fifth less than beside one that trains, as they all do in a study.
-    return [[trial.run() for trial in group] for group in trials]
+    for trial in [*chain(*trials)] * ROUNDS:
+        trial.repeat()
+    return [[trial.finish() for trial in group] for group in trials]
 
 
 def _prepare(
