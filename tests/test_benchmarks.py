@@ -10,6 +10,7 @@ import torch
 from benchmarks.speed.compete import COMPETITORS
 from benchmarks.speed.draws import COUNTS, draw_images
 from benchmarks.speed.limit import count_macs
+from benchmarks.speed.meninx_study import WHOLE
 from benchmarks.speed.pairing import compare_paired, fit_line
 from benchmarks.speed.processes import run_watched
 from benchmarks.speed.records import append_record, has_record, read_records
@@ -360,22 +361,29 @@ def test_the_page_says_which_predictions_of_seconds_were_off(write, records, kin
             for one in records
         ]
     page = write(records)
-    assert "| -20 % (-20 to -20) | in 3 of 3 draws |" in line_with(page, "| well |")
+    assert "| -20 % (-20 to -20) | in 3 of 3 studies |" in line_with(page, "| well |")
     # 100 is 43 % more than 70, and 29 % less than 140.
     assert "| 105.00 (70.00 to 140.00) | -5 % (-29 to +43)" in line_with(page, "| ill |")
-    assert "in 2 of 3 draws" in line_with(page, "| ill |")
+    assert "in 2 of 3 studies" in line_with(page, "| ill |")
     # Less than a second is all that is said of such a cell: 1.16 s are more.
-    assert "in 2 of 3 draws" in line_with(page, "| short |")
+    assert "in 2 of 3 studies" in line_with(page, "| short |")
+    # Of the nine, two are of less than a second, and one of those that are not was off by more.
+    assert "| A, abc | 3 | 5 of 7 |" in page
 
 
 def test_what_was_foretold_at_two_commits_is_told_apart(write, records):
-    for commit, taken in (("aaaaaaaaaa", 100.0), ("bbbbbbbbbb", 50.0)):
-        study = make_record(0, "meninx_study", kind="study")
-        facts = {"chosen": "lite0-partial-stage4", "seconds": {"cell": [100.0, taken]}}
+    for day, commit, taken in ((2, "aaaaaaaaaa", 50.0), (3, "bbbbbbbbbb", 100.0)):
+        study = make_record(0, "meninx_study", kind="study") | {"date": f"2026-01-0{day}"}
+        seconds = {"cell": [100.0, taken], WHOLE: [200.0, 160.0]}
+        facts = {"chosen": "lite0-partial-stage4", "seconds": seconds}
         records.append(study | {"commit": commit, "facts": facts})
     page = write(records)
-    assert "| +0 % (+0 to +0) | in 1 of 1 draws |" in line_with(page, "| A, aaaaaaa | cell |")
-    assert "| +100 % (+100 to +100) | in 0 of 1 draws |" in line_with(page, "| A, bbbbbbb | cell |")
+    # Cell by cell only the last one.
+    assert "| +0 % (+0 to +0) | in 1 of 1 studies |" in line_with(page, "| A, bbbbbbb | cell |")
+    assert "| A, aaaaaaa | cell |" not in page
+    whole = "+25 % (+25 to +25)"
+    assert f"| A, aaaaaaa | 1 | 0 of 1 | +100 % (+100 to +100) | {whole} |" in page
+    assert f"| A, bbbbbbb | 1 | 1 of 1 | +0 % (+0 to +0) | {whole} |" in page
 
 
 def test_trials_and_figures_of_two_machines_are_refused(write, records):

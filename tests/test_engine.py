@@ -22,6 +22,7 @@ from meninx.finetune import (
     load_backbone,
     make_views,
     time_fits,
+    timing,
     training,
 )
 from meninx.finetune.activations import StoredActivations
@@ -32,7 +33,6 @@ from meninx.finetune.convolution import (
     quicken_convolutions,
 )
 from meninx.finetune.folding import FoldedNetwork
-from meninx.finetune.timing import _count_arithmetic
 from meninx.finetune.training import Recipe, draw_batches, train
 from tests.conftest import NEEDS_BFLOAT16, draw_disc
 
@@ -560,7 +560,7 @@ def test_the_arithmetic_of_a_large_network_is_a_number():
     # More than 2^63 times each other; no memory is taken on torch's device of shapes alone.
     layer = nn.Linear(200_000, 200_000, device="meta")
     images = torch.empty(64, 200_000, device="meta")
-    counted = _count_arithmetic(layer, lambda: layer(images))
+    counted = timing._count_arithmetic(layer, lambda: layer(images))
     assert counted == pytest.approx(64 * 200_000**1.5)
 
 
@@ -596,6 +596,27 @@ def test_a_disturbed_step_and_what_is_around_the_steps_do_not_count_for_every_st
     )
     ((times,),) = time_fits([[classifier]], discs[0][0], images=12, classes=3, heads=5)
     assert (times.start, times.training) == (7, 2.5 / 4)
+
+
+def test_each_networks_steps_are_timed_with_nothing_of_the_others_in_memory(discs, monkeypatch):
+    events = []
+    take_steps = timing._take_steps
+
+    def watch(*arguments):
+        events.append(arithmetic.bring_into_fast_form.cache_info().currsize)
+        return take_steps(*arguments)
+
+    monkeypatch.setattr(timing, "_take_steps", watch)
+    monkeypatch.setattr(timing, "give_memory_back", lambda: events.append("given back"))
+    classifiers = [
+        FineTunedClassifier(
+            strategy="partial", cut=cut, views=2, image_size=32, batch_size=4, precision="float32"
+        )
+        for cut in ("stage6", "stage7")
+    ]
+    time_fits([classifiers], discs[0][0], images=12, classes=3, heads=5)
+    # Two networks, two rounds; no fast form of a prefix is left.
+    assert events == ["given back", 0] * 4
 
 
 def test_the_looks_that_are_counted_are_those_that_are_taken(discs, monkeypatch):

@@ -40,10 +40,6 @@ PROMISES = (
     Promise("full cell faster than (c)", 1.5, "full_fine_tuning", "meninx_full"),
     Promise("whole study in no more time than (c)", 1, "full_fine_tuning", "meninx_study"),
 )
-# Per cent of the seconds that were taken.
-FURTHEST_OFF = 30
-# What takes less is predicted as just that.
-SHORTEST_SECONDS = 1.0
 MOST_GIGABYTES_SMALL, MOST_GIGABYTES_LARGE = 1.5, 3.0
 LARGE = 3000
 
@@ -82,29 +78,3 @@ def list_memory_promises(draws: pd.DataFrame, scaling: Sequence[Record]) -> Iter
         measured, verdict = (f"{most:.2f} GB", verdict) if peaks else ("not measured", "–")
         rows.append([text, f"< {wanted} GB", measured, verdict])
     return lay_out_rows(["promise", "wanted", "measured", "held"], rows)
-
-
-def list_predictions(studies: pd.DataFrame) -> Iterator[str]:
-    """Lay out the predicted seconds of each cell of some studies beside those it took."""
-    rows = []
-    for letter, own in studies.groupby("on"):
-        seconds = [one["seconds"] for one in own["facts"] if "seconds" in one]
-        for cell in dict.fromkeys(name for one in seconds for name in one):
-            pairs = [one[cell] for one in seconds if cell in one]
-            rows.append([letter, cell, *_compare_seconds(pairs)])
-    columns = ["on", "cell", "predicted, s", "taken, s", "off by", "as was said"]
-    return lay_out_rows(columns, rows)
-
-
-def _compare_seconds(pairs: Sequence[tuple[float, float]]) -> list[str]:
-    """Show what was predicted of a cell, what it took, and how far off that was."""
-    table = pd.DataFrame(pairs, columns=["predicted", "taken"])
-    off = 100 * (table["predicted"] / table["taken"] - 1)
-    is_short = (table < SHORTEST_SECONDS).all(axis=1)
-    held = int(((off.abs() <= FURTHEST_OFF) | is_short).sum())
-    return [
-        show_range(table["predicted"], 2),
-        show_range(table["taken"], 2),
-        f"{off.median():+.0f} % ({off.min():+.0f} to {off.max():+.0f})",
-        f"in {held} of {len(pairs)} draws",
-    ]

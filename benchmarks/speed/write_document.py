@@ -8,13 +8,8 @@ import pandas as pd
 from benchmarks.speed.markdown import lay_out_rows, show_range
 from benchmarks.speed.origin import describe_machines, name_machines
 from benchmarks.speed.pairing import PairedDifference, compare_paired, fit_line
-from benchmarks.speed.promises import (
-    GIGABYTE,
-    RUN,
-    list_memory_promises,
-    list_predictions,
-    list_promises,
-)
+from benchmarks.speed.predictions import collect_predictions, list_by_commit, list_latest
+from benchmarks.speed.promises import GIGABYTE, RUN, list_memory_promises, list_promises
 from benchmarks.speed.records import Record, read_records
 
 TITLES = {
@@ -56,6 +51,7 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
     )
     draws = complete_draws(records)
     scaling = _select(records, "scale")
+    predictions = collect_predictions(records)
     page = (texts / "benchmarks.md.template").read_text(encoding="utf-8")
     filled = page.format(
         machines=describe_machines(records),
@@ -66,8 +62,8 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
         memory="\n".join(list_memory_promises(draws, scaling)),
         differences="\n".join(list_differences(draws)),
         chosen=count_chosen(draws),
-        predictions="\n".join(list_predictions(collect_studies(records))),
-        earlier="\n".join(list_predictions(draws[draws["competitor"] == "meninx_study"])),
+        latest="\n".join(list_latest(predictions)),
+        by_commit="\n".join(list_by_commit(predictions)),
         scaling="\n".join(list_scaling(scaling)),
         fits="\n".join(list_fits(scaling)),
         limits="\n".join(list_limits(_select(records, "limit"))),
@@ -78,17 +74,6 @@ def write_document(records_file: Path, texts: Path, out: Path) -> None:
 
 def _select(records: Sequence[Record], kind: str) -> list[Record]:
     return [record for record in records if record["kind"] == kind]
-
-
-def collect_studies(records: Sequence[Record]) -> pd.DataFrame:
-    """Lay out the studies run alone, on one machine and at one commit under one name."""
-    return pd.DataFrame(
-        [
-            {"on": f"{record['on']}, {record['commit'][:7]}", "facts": record["facts"]}
-            for record in _select(records, "study")
-        ],
-        columns=["on", "facts"],
-    )
 
 
 def _leave_out_waiting(record: Record) -> Record:
