@@ -15,15 +15,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from benchmarks.speed.draws import COUNTS, Draw, draw_images
-from benchmarks.speed.machine import describe_machine, describe_moment
 from benchmarks.speed.meninx_cells import open_cohort
-from benchmarks.speed.records import Record, append_record, has_record, read_records
+from benchmarks.speed.records import Record, measure_once, read_records
 from benchmarks.speed.run import score
 
 from meninx.cohort import Cohort, Image, as_head
@@ -39,15 +39,11 @@ CLASSES = sorted(COUNTS)
 
 def run(draws: int, seeds: int, work: Path) -> None:
     """Run the studies that have no record yet, one seed of all draws first."""
-    machine = describe_machine()
     for seed in range(seeds):
         for number in range(draws):
+            draw = draw_images(MANIFEST, number)
             key = {"draw": number, "seed": seed}
-            if has_record(RECORDS, **key):
-                continue
-            about = {**key, **describe_moment(), "machine": machine}
-            found = run_study(draw_images(MANIFEST, number), seed, work)
-            append_record(RECORDS, {**about, **found})
+            measure_once(RECORDS, key, partial(run_study, draw, seed, work))
 
 
 def run_study(draw: Draw, seed: int, work: Path) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 from benchmarks.speed.draws import draw_images
-from benchmarks.speed.machine import describe_machine, describe_moment
 from benchmarks.speed.processes import run_watched
-from benchmarks.speed.records import append_record, has_record
+from benchmarks.speed.records import measure_once
 from benchmarks.speed.torch_recipe import BACKBONE
 from threadpoolctl import threadpool_limits
 from torch.nn import functional
@@ -29,22 +28,25 @@ from meninx.finetune import FineTunedClassifier
 # What the matrix advises at 53 images in every draw of docs/advice.md; and the last stage.
 CUTS = ("stage4", "stage7")
 TRIES = 5
+EPOCHS = 12
 
 
 def measure_limit(manifest: Path, out: Path, is_trial: bool) -> None:
-    """Measure engine and machine in a fresh process, unless the record is there."""
+    """Measure engine and machine, unless the record is there."""
     key = {"kind": "limit", "is_trial": is_trial}
-    if has_record(out, **key):
-        return
-    about = {**key, **describe_moment(), "machine": describe_machine()}
+    record = measure_once(out, key, lambda: compare_apart(manifest, 1 if is_trial else EPOCHS))
+    if record:
+        print(json.dumps({name: record[name] for name in ("best", "engine")}, indent=1))
+
+
+def compare_apart(manifest: Path, epochs: int) -> dict[str, Any]:
+    """Compare engine and machine in a fresh process, from a cold cache."""
     with tempfile.TemporaryDirectory(prefix="meninx-limit-") as folder:
         answer = Path(folder) / "answer.json"
-        epochs = "1" if is_trial else "12"
         command = [sys.executable, "-m", "benchmarks.speed.limit", str(manifest), str(answer)]
-        run_watched([*command, epochs], {"MENINX_CACHE": folder})
-        measured = json.loads(answer.read_text())
-    append_record(out, {**about, **measured})
-    print(json.dumps(measured, indent=1))
+        run_watched([*command, str(epochs)], {"MENINX_CACHE": folder})
+        measured: dict[str, Any] = json.loads(answer.read_text())
+    return measured
 
 
 def compare(manifest: Path, epochs: int) -> dict[str, Any]:

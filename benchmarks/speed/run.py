@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from benchmarks.speed.compete import COMPETITORS, make_draw
 from benchmarks.speed.draws import COUNTS
-from benchmarks.speed.machine import describe_machine, describe_moment
 from benchmarks.speed.processes import Watched, run_watched
-from benchmarks.speed.records import append_record, has_record
+from benchmarks.speed.records import measure_once
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 
@@ -41,13 +40,10 @@ def run_studies(manifest: Path, draws: int, out: Path, is_trial: bool) -> None:
 def _run_one(manifest: Path, number: int, name: str, kind: str, out: Path, is_trial: bool) -> None:
     """Time a competitor on a draw, where there is no record of that kind yet."""
     key = {"kind": kind, "draw": number, "competitor": name, "is_trial": is_trial}
-    if has_record(out, **key):
-        return
-    about = {**key, **describe_moment(), "machine": describe_machine()}
     work = find_work(out, kind, number, name)
-    record = {**about, **measure(manifest, number, name, is_trial, work)}
-    append_record(out, record)
-    print(f"draw {number}  {name:16}  {record['seconds']:7.1f} s", flush=True)
+    record = measure_once(out, key, lambda: measure(manifest, number, name, is_trial, work))
+    if record:
+        print(f"draw {number}  {name:16}  {record['seconds']:7.1f} s", flush=True)
 
 
 def find_work(out: Path, kind: str, number: int, name: str) -> Path:

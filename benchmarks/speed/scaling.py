@@ -8,17 +8,18 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from benchmarks.speed.competitor import Stopwatch
 from benchmarks.speed.draws import FOLDS
-from benchmarks.speed.machine import describe_machine, describe_moment
 from benchmarks.speed.meninx_cells import LAST_STAGE, make_cell, run_cell
 from benchmarks.speed.plain_pytorch import LAST_STAGE_EPOCHS
 from benchmarks.speed.processes import run_watched
-from benchmarks.speed.records import append_record, has_record
+from benchmarks.speed.records import measure_once
 from PIL import Image
 from sklearn.model_selection import StratifiedKFold
 
@@ -31,21 +32,23 @@ TRIAL_SIZES = (12, 24)
 
 def scale(manifest: Path, out: Path, is_trial: bool) -> None:
     """Measure each size that is not in the file of records yet."""
-    machine = describe_machine()
     for size in TRIAL_SIZES if is_trial else SIZES:
         for name in ("frozen", "partial"):
             key = {"kind": "scale", "images": size, "cell": name, "is_trial": is_trial}
-            if has_record(out, **key):
-                continue
-            about = {**key, **describe_moment(), "machine": machine}
-            with tempfile.TemporaryDirectory(prefix="meninx-scale-") as folder:
-                work = Path(folder)
-                write_images(manifest, size, work / "images")
-                command = [sys.executable, "-m", "benchmarks.speed.scaling", str(work), name]
-                watched = run_watched(command, {"MENINX_CACHE": str(work / "cache")})
-                answer = json.loads((work / "answer.json").read_text())
-            append_record(out, {**about, **answer, "peak_bytes": watched.peak_bytes})
-            print(f"{size:5} images  {name:8}  {answer['seconds']:7.1f} s", flush=True)
+            record = measure_once(out, key, partial(measure_size, manifest, size, name))
+            if record:
+                print(f"{size:5} images  {name:8}  {record['seconds']:7.1f} s", flush=True)
+
+
+def measure_size(manifest: Path, size: int, name: str) -> dict[str, Any]:
+    """Run one cell on so many images in a fresh process, from a cold cache."""
+    with tempfile.TemporaryDirectory(prefix="meninx-scale-") as folder:
+        work = Path(folder)
+        write_images(manifest, size, work / "images")
+        command = [sys.executable, "-m", "benchmarks.speed.scaling", str(work), name]
+        watched = run_watched(command, {"MENINX_CACHE": str(work / "cache")})
+        answer = json.loads((work / "answer.json").read_text())
+    return {**answer, "peak_bytes": watched.peak_bytes}
 
 
 def write_images(manifest: Path, size: int, folder: Path) -> None:
