@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.speed.draws import COUNTS, Draw, draw_images
+from benchmarks.speed.draws import COUNTS, draw_images
 from benchmarks.speed.meninx_cells import open_cohort
 from benchmarks.speed.records import Record, measure_once, read_records
 from benchmarks.speed.run import score
@@ -41,14 +41,14 @@ def run(draws: int, seeds: int, work: Path) -> None:
     """Run the studies that have no record yet, one seed of all draws first."""
     for seed in range(seeds):
         for number in range(draws):
-            draw = draw_images(MANIFEST, number)
             key = {"draw": number, "seed": seed}
-            measure_once(RECORDS, key, partial(run_study, draw, seed, work))
+            measure_once(RECORDS, key, partial(run_study, number, seed, work))
 
 
-def run_study(draw: Draw, seed: int, work: Path) -> dict[str, Any]:
-    """Run one study and score its candidates out of fold and on the test images."""
-    images, folder = work / f"draw{draw.number}", work / f"draw{draw.number}-seed{seed}"
+def run_study(number: int, seed: int, work: Path) -> dict[str, Any]:
+    """Run one study on a draw and score its candidates out of fold and on the test images."""
+    draw = draw_images(MANIFEST, number)
+    images, folder = work / f"draw{number}", work / f"draw{number}-seed{seed}"
     cohort = open_cohort(draw.train.copy_to(images))
     command = [sys.executable, "-m", "meninx", "study", str(images), "-o", str(folder)]
     subprocess.run([*command, "--seed", str(seed)], check=True)

@@ -367,7 +367,7 @@ def test_the_page_says_which_predictions_of_seconds_were_off(write, records, kin
     assert "in 2 of 3 studies" in line_with(page, "| ill |")
     # Less than a second is all that is said of such a cell: 1.16 s are more.
     assert "in 2 of 3 studies" in line_with(page, "| short |")
-    # Of the nine, two are of less than a second, and one of those that are not was off by more.
+    # Of the nine, two are of less than a second; of the others one ill and one short one were off.
     assert "| A, abc | 3 | 5 of 7 |" in page
 
 

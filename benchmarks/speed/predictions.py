@@ -75,7 +75,8 @@ def list_by_commit(table: pd.DataFrame) -> Iterator[str]:
                 "not noted" if whole.empty else _show_off(whole),
             ]
         )
-    columns = ["on", "studies", "cells within 30 %", "cells off by", "whole study off by"]
+    within = f"cells within {FURTHEST_OFF} %"
+    columns = ["on", "studies", within, "cells off by", "whole study off by"]
     return lay_out_rows(columns, rows)
 
 

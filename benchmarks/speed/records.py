@@ -50,7 +50,7 @@ def measure_once(
     Returns
     -------
     dict or None
-        The new record.
+        The new record; None where there was one.
     """
     if has_record(path, **key):
         return None
