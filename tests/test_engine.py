@@ -578,8 +578,8 @@ def test_a_disturbed_step_and_what_is_around_the_steps_do_not_count_for_every_st
     discs, monkeypatch
 ):
     seconds = [0.0]
-    # The first two steps of each round warm up, and another has to wait.
-    steps = iter([50, 5, 1, 2, 50, 5, 3, 80])
+    # The first step warms up, and another has to wait.
+    steps = iter([50, 2, 80, 3])
 
     def train(suffix, head, stored, labels, batches, recipe, seed):
         seconds[0] += 5
@@ -590,12 +590,13 @@ def test_a_disturbed_step_and_what_is_around_the_steps_do_not_count_for_every_st
     clock = SimpleNamespace(perf_counter=lambda: seconds[0])
     monkeypatch.setattr("meninx.finetune.timing.time", clock)
     monkeypatch.setattr("meninx.finetune.timing.train", train)
-    monkeypatch.setattr("meninx.finetune.timing._time_heads", lambda *_: 0.0)
+    monkeypatch.setattr("meninx.finetune.timing._time_heads", lambda *_: (0.0, 0.0))
     classifier = FineTunedClassifier(
         strategy="partial", cut="stage7", views=2, image_size=32, batch_size=4
     )
     ((times,),) = time_fits([[classifier]], discs[0][0], images=12, classes=3, heads=5)
-    assert (times.start, times.training) == (7, 2.5 / 4)
+    # What the first step took more than another is of a fit's start.
+    assert (times.start, times.training) == (5 + 2 + 50 - 3, 3 / 4)
 
 
 def test_each_networks_steps_are_timed_with_nothing_of_the_others_in_memory(discs, monkeypatch):
@@ -615,8 +616,28 @@ def test_each_networks_steps_are_timed_with_nothing_of_the_others_in_memory(disc
         for cut in ("stage6", "stage7")
     ]
     time_fits([classifiers], discs[0][0], images=12, classes=3, heads=5)
-    # Two networks, two rounds; no fast form of a prefix is left.
-    assert events == ["given back", 0] * 4
+    # Of two networks; no fast form of a prefix is left.
+    assert events == ["given back", 0] * 2
+
+
+def test_many_heads_together_are_timed_by_one_and_a_few(discs, monkeypatch):
+    seconds = [0.0]
+    solved = []
+
+    def solve(features, labels, sides, regularisation):
+        solved.append(len(sides))
+        seconds[0] += 3 + 2 * len(sides)
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    monkeypatch.setattr(timing, "solve_linear_heads", solve)
+    timing._time_heads.cache_clear()
+    settings = {"strategy": "frozen", "views": 2, "image_size": 32}
+    groups = [[FineTunedClassifier(**settings)], [FineTunedClassifier(**settings)]]
+    timed = time_fits(groups, discs[0][0], images=12, classes=3, heads=50)
+    timing._time_heads.cache_clear()
+    # Once for all backbones that give as many features.
+    assert solved == [1, 5]
+    assert [times.training for (times,) in timed] == [pytest.approx((3 + 2 * 50) / 50)] * 2
 
 
 def test_the_looks_that_are_counted_are_those_that_are_taken(discs, monkeypatch):

@@ -7,15 +7,13 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from scipy.stats import trim_mean
 from torch import nn
 
 from meninx.backbones import Backbone
@@ -30,13 +28,13 @@ from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 from meninx.memory import give_memory_back
 
-# Steps are taken in several rounds, a moment apart; the first of each warm up.
-ROUNDS, STEPS, WARMING = 2, 4, 2
-# Of the steps that are timed, at either end: one step that something else disturbed.
-LEFT_OUT = 0.25
+# Of a fit's steps the first takes up to twice as long: the processor's code for each layer is made,
+# and memory comes page by page. Of three more the median leaves out one that had to wait. Measured
+# 40 times over on a restless machine it spread as little as eight steps at two moments did.
+STEPS = 4
 
 # Enough for linear heads to show how long they take.
-MOST_IMAGES = 64
+MOST_IMAGES, SOME_HEADS = 64, 5
 # Of made-up features: as many directions as images differ in, more or less.
 DIRECTIONS = 20
 
@@ -77,9 +75,9 @@ class FitTimes:
     arithmetic: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Trial:
-    """A fit that is ready for its steps, and what those took.
+    """A fit that is ready for its steps.
 
     Attributes
     ----------
@@ -91,36 +89,27 @@ class _Trial:
         Takes some steps; gives the seconds around them, and of each. None where none are taken.
     predict
         Predicts one image in all its views.
-    rounds
-        Of each round: the seconds around the steps, of those after the warming ones, of predicting.
     """
 
     times: FitTimes
     batch: int = 1
     take_steps: Callable[[], tuple[float, list[float]]] | None = None
     predict: Callable[[], object] = lambda: None
-    rounds: list[tuple[float, list[float], float]] = field(default_factory=list)
-
-    def repeat(self) -> None:
-        """Take steps and predict once more."""
-        if self.take_steps is not None:
-            # Or the steps of several networks would leave their memory side by side.
-            give_memory_back()
-            around, steps = self.take_steps()
-            _, prediction = _time(self.predict)
-            self.rounds.append((around, steps[WARMING:], prediction))
 
     def finish(self) -> FitTimes:
-        """Put what the rounds took beside what was known."""
-        if not self.rounds:
+        """Take the steps and predict, and put what that took beside what was known."""
+        if self.take_steps is None:
             return self.times
-        around, steps, predictions = zip(*self.rounds, strict=True)
+        # Or the steps of several networks would leave their memory side by side.
+        give_memory_back()
+        around, (first, *others) = self.take_steps()
+        step = float(np.median(others))
+        _, prediction = _time(self.predict)
         return replace(
             self.times,
-            start=self.times.start + float(np.mean(around)),
-            # Near to the mean: slow steps are there in a fit, too, and take its time.
-            training=float(trim_mean(np.concatenate(steps), LEFT_OUT)) / self.batch,
-            prediction=float(np.mean(predictions)),
+            start=self.times.start + around + first - step,
+            training=step / self.batch,
+            prediction=prediction,
         )
 
 
@@ -162,8 +151,6 @@ def _try_all(
     forget_fast_forms()
     # All processes get here at about the same time. Beside one that only prepares, a step takes
     # up to a fifth less than beside one that trains, as they all do in a study.
-    for trial in [*chain(*trials)] * ROUNDS:
-        trial.repeat()
     return [[trial.finish() for trial in group] for group in trials]
 
 
@@ -205,11 +192,12 @@ def _prepare_fit(
     stored, reading = _time(lambda: store.get(backbone, cut, [image] * batch, views))
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
-        solving = _time_heads(len(views), backbone.features, images, classes, heads)
+        alone, another = _time_heads(len(views), backbone.features, images, classes)
+        solving = (alone + (heads - 1) * another) / heads
         return _Trial(FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0, 0.0))
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
     if classifier.starts_solved:
-        start += _time_heads(len(views), backbone.features, images, classes, 1)
+        start += _time_heads(len(views), backbone.features, images, classes)[0]
     one = store.get(backbone, cut, [image], views)
     predict = partial(compute_all_features, suffix, one, len(views))
     arithmetic = _count_arithmetic(suffix, predict) / len(views)  # warms up, too
@@ -286,22 +274,23 @@ def _take_steps(
     return whole - float(steps.sum()), steps.tolist()
 
 
-# The same for all backbones that give as many features, as the packaged ones do; for many heads
-# together, and for one alone.
-@lru_cache(maxsize=2)
-def _time_heads(views: int, width: int, images: int, classes: int, heads: int) -> float:
-    """Time solving linear heads together, for each of them."""
+# The same for all backbones that give as many features, as the packaged ones do.
+@lru_cache(maxsize=1)
+def _time_heads(views: int, width: int, images: int, classes: int) -> tuple[float, float]:
+    """Time solving linear heads: one alone, and each that is solved together with it."""
     some = max(min(images, MOST_IMAGES), 2 * classes)
     random = np.random.default_rng(0)
     common = random.normal(size=(some, 1, DIRECTIONS)) @ random.normal(size=(DIRECTIONS, width))
     own = random.normal(size=(some, views, width))
     features = np.maximum(common / np.sqrt(DIRECTIONS) + 0.7 * own, 0).astype(np.float32)
     labels = np.arange(some) % classes
-    sides = [np.delete(np.arange(some), head % some) for head in range(heads)]
-    solve_linear_heads(features, labels, sides[:1], 1.0)
-    _, seconds = _time(lambda: solve_linear_heads(features, labels, sides, 1.0))
+    sides = [np.delete(np.arange(some), head) for head in range(SOME_HEADS)]
+    _, alone = _time(lambda: solve_linear_heads(features, labels, sides[:1], 1.0))
+    _, together = _time(lambda: solve_linear_heads(features, labels, sides, 1.0))
     # More images take more steps too: 23 with 53 of CE-MRI, 35 with 400.
-    return seconds / heads * (images / some) ** 1.2
+    growth = (images / some) ** 1.2
+    another = max(together - alone, 0.0) / (SOME_HEADS - 1)
+    return alone * growth, another * growth
 
 
 def _time(work: Callable[[], Result]) -> tuple[Result, float]:
