@@ -11,6 +11,7 @@ from meninx.finetune.arithmetic import (
     choose_precision,
     forget_fast_forms,
     quicken,
+    quicken_backbone,
     run_in_parts,
 )
 from meninx.finetune.baselines import (
@@ -43,6 +44,7 @@ __all__ = [
     "make_majority_classifier",
     "make_views",
     "quicken",
+    "quicken_backbone",
     "run_in_parts",
     "time_fits",
 ]
