@@ -299,7 +299,7 @@ def test_a_network_that_gives_what_is_no_number_keeps_its_relu():
 def test_a_prefix_in_its_fast_form_gives_what_the_network_does(name):
     backbone = Backbone.untrained(name)
     _shake_statistics(backbone.network)
-    fast = arithmetic.bring_into_fast_form(backbone, "float32")
+    fast = arithmetic.make_fast_form(backbone, "float32")
     assert any(isinstance(layer, FastConvolution) for layer in fast.modules())
     images = torch.rand(2, 3, 224, 224)
     with torch.inference_mode():

@@ -20,15 +20,7 @@ from safetensors.torch import save
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
 from meninx.evaluate import Predictions, split_by_patient
-from meninx.finetune import (
-    FineTunedClassifier,
-    FitTimes,
-    Strategy,
-    bring_into_fast_form,
-    forget_fast_forms,
-    load_backbone,
-    quicken_backbone,
-)
+from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone
 from meninx.matrix import Advice, SizeSimilarityMatrix
 from meninx.study import (
     Plan,
@@ -47,7 +39,6 @@ from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import (
     Task,
     TaskResult,
-    choose_precisions,
     divide,
     fit_classifier,
     fit_on_all,
@@ -285,24 +276,6 @@ def test_a_study_whose_learning_curve_is_of_the_chosen_cell_is_not_foretold(
     nested = replace(study, is_nested=True)
     once, again = (one.plan(workers=1).predicted_seconds for one in (study, nested))
     assert 0 < once < again
-
-
-def test_workers_are_forked_when_the_fast_forms_that_they_share_are_made(disc_cohort, monkeypatch):
-    made = []
-
-    def run(function, work, workers):
-        made.append([quicken_backbone.cache_info().currsize, len(work)])
-        return ["float32"] * len(work)
-
-    forget_fast_forms()
-    monkeypatch.setattr("meninx.study.tasks.run_in_workers", run)
-    chosen = choose_precisions([LITE0], disc_cohort.images, disc_cohort.labels, 1.0, workers=2)
-    assert made == [[1, 1]] and chosen == {LITE0: "float32"}
-    before = quicken_backbone(load_backbone(LITE0))
-    for precision in ("float32", "bfloat16-from-stage5"):
-        bring_into_fast_form(load_backbone(LITE0), precision)
-    assert quicken_backbone(load_backbone(LITE0)) is before
-    forget_fast_forms()
 
 
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):

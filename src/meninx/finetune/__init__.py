@@ -11,7 +11,6 @@ from meninx.finetune.arithmetic import (
     choose_precision,
     forget_fast_forms,
     quicken,
-    quicken_backbone,
     run_in_parts,
 )
 from meninx.finetune.baselines import (
@@ -44,7 +43,6 @@ __all__ = [
     "make_majority_classifier",
     "make_views",
     "quicken",
-    "quicken_backbone",
     "run_in_parts",
     "time_fits",
 ]

@@ -89,7 +89,7 @@ def choose_precision(
     _, targets = np.unique(np.asarray(labels), return_inverse=True)
     rows = _take_evenly(targets)
     inputs = [look(backbone, images[row], views) for row in rows]
-    exact = quicken_backbone(backbone)
+    exact = make_fast_form(backbone, EXACT)
     expected = [_compute_features(exact, "stem", one) for one in inputs]
     head = solve_linear_head(torch.stack(expected).numpy(), targets[rows], 1.0)
     stages = [stage for stage in FAST_FROM if stage in backbone.cuts]
@@ -155,10 +155,12 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     precision
         As :func:`choose_precision` gives it.
     """
-    exact = quicken_backbone(backbone)
-    if precision == EXACT:
-        return exact
-    network = copy.deepcopy(exact)
+    return make_fast_form(backbone, precision)
+
+
+def make_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
+    """Make a new copy of a backbone in the form that runs fastest; see above."""
+    network = copy.deepcopy(_quicken_backbone(backbone))
     is_fast = False
     for name, child in network.named_children():
         is_fast = is_fast or precision == f"bfloat16-from-{name}"
@@ -166,21 +168,16 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
     return network
 
 
-# Of the three packaged backbones.
-@lru_cache(maxsize=3)
-def quicken_backbone(backbone: Backbone) -> nn.Sequential:
-    """Bring a whole backbone into its fast form in float32, once a process.
-
-    Forms of other precisions start from it: whoever makes it before workers are forked spares
-    them most of their work, a third of a second each.
-    """
+# Whatever precision it is wanted in, mostly in two one after the other.
+@lru_cache(maxsize=1)
+def _quicken_backbone(backbone: Backbone) -> nn.Sequential:
     return quicken(backbone.network, backbone.input_size, find_device())
 
 
 def forget_fast_forms() -> None:
     """Give back the memory of all fast forms that this process has made."""
     bring_into_fast_form.cache_clear()
-    quicken_backbone.cache_clear()
+    _quicken_backbone.cache_clear()
 
 
 def quicken(network: nn.Module, side: int, device: torch.device) -> nn.Sequential:

@@ -26,7 +26,6 @@ from meninx.finetune import (
     make_histogram_classifier,
     make_majority_classifier,
     make_views,
-    quicken_backbone,
 )
 from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell
@@ -196,11 +195,9 @@ def choose_precisions(
     workers: int | None,
 ) -> dict[str, str]:
     """Choose the precision of each backbone's activations; see :func:`choose_precision`."""
-    # The largest comes first, so that no process is left alone with it at the end.
+    # Loaded before the workers are forked, which then share them; the largest comes first, so
+    # that no process is left alone with it at the end.
     order = sorted(names, key=lambda name: -load_backbone(name).input_size)
-    for name in order:
-        # Before the workers are forked, these and those that time the cells: they then share it.
-        quicken_backbone(load_backbone(name))
     work = [(name, images, labels, augmentation) for name in order]
     return dict(zip(order, run_in_workers(_choose_precision, work, workers), strict=True))
 
