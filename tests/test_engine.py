@@ -636,7 +636,7 @@ def test_many_heads_together_are_timed_by_one_and_a_few(discs, monkeypatch):
     timed = time_fits(groups, discs[0][0], images=12, classes=3, heads=50)
     timing._time_heads.cache_clear()
     # Once for all backbones that give as many features.
-    assert solved == [1, 5]
+    assert solved == [1, 10]
     assert [times.training for (times,) in timed] == [pytest.approx((3 + 2 * 50) / 50)] * 2
 
 

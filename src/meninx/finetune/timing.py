@@ -34,7 +34,7 @@ from meninx.memory import give_memory_back
 STEPS = 4
 
 # Enough for linear heads to show how long they take.
-MOST_IMAGES, SOME_HEADS = 64, 5
+MOST_IMAGES, SOME_HEADS = 64, 10
 # Of made-up features: as many directions as images differ in, more or less.
 DIRECTIONS = 20
 
