@@ -620,6 +620,13 @@ def test_each_networks_steps_are_timed_with_nothing_of_the_others_in_memory(disc
     assert events == ["given back", 0] * 2
 
 
+def test_the_heads_of_a_handful_of_images_can_be_timed(discs):
+    timing._time_heads.cache_clear()
+    classifier = FineTunedClassifier(strategy="frozen", views=2, image_size=32)
+    ((times,),) = time_fits([[classifier]], discs[0][0], images=6, classes=2, heads=30)
+    assert times.training > 0
+
+
 def test_many_heads_together_are_timed_by_one_and_a_few(discs, monkeypatch):
     seconds = [0.0]
     solved = []

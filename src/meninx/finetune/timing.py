@@ -54,8 +54,9 @@ class FitTimes:
         Of what is stored of one image, for solved heads also putting it together; of the image
         itself where nothing is frozen.
     start
-        Of a fit: copying and folding the suffix, solving the head that it starts from, and what
-        gradient descent does before its first step and after its last.
+        Of a fit: copying and folding the suffix, solving the head that it starts from, what
+        gradient descent does before its first step and after its last, and what its first step
+        takes more than another.
     training
         Of gradient descent for each image and step, or of one linear head among many.
     prediction
@@ -107,7 +108,7 @@ class _Trial:
         _, prediction = _time(self.predict)
         return replace(
             self.times,
-            start=self.times.start + around + first - step,
+            start=self.times.start + around + max(first - step, 0.0),
             training=step / self.batch,
             prediction=prediction,
         )
@@ -284,7 +285,7 @@ def _time_heads(views: int, width: int, images: int, classes: int) -> tuple[floa
     own = random.normal(size=(some, views, width))
     features = np.maximum(common / np.sqrt(DIRECTIONS) + 0.7 * own, 0).astype(np.float32)
     labels = np.arange(some) % classes
-    sides = [np.delete(np.arange(some), head) for head in range(SOME_HEADS)]
+    sides = [np.delete(np.arange(some), head % some) for head in range(SOME_HEADS)]
     _, alone = _time(lambda: solve_linear_heads(features, labels, sides[:1], 1.0))
     _, together = _time(lambda: solve_linear_heads(features, labels, sides, 1.0))
     # More images take more steps too: 23 with 53 of CE-MRI, 35 with 400.
