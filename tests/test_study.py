@@ -202,7 +202,7 @@ def priced(monkeypatch):
     return plan, Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
 
 
-def _give_times(groups, image, images, classes, heads):
+def _give_times(groups, image, images, classes):
     return [[TIMES for _ in group] for group in groups]
 
 
@@ -215,7 +215,7 @@ def test_a_cell_costs_its_fits_and_its_predictions(priced):
     assert partial.predicted_seconds == pytest.approx(5 * once, rel=0.02)
     # Features are read once, and 25 heads are solved.
     frozen = cells[f"{LITE0}-frozen"]
-    assert frozen.predicted_seconds == pytest.approx(50 * 0.001 + 25 * 0.002)
+    assert frozen.predicted_seconds == pytest.approx(0.1 + 50 * 0.001 + 25 * 0.002)
     assert cells["majority"].predicted_seconds < cells["histogram"].predicted_seconds < 0.2
     members = sum(member.predicted_seconds for member in cells.values() if member.is_advised)
     assert cells["ensemble"].predicted_seconds == pytest.approx(members)
@@ -232,7 +232,7 @@ def test_nested_cross_validation_costs_every_candidate_once_more_in_each_fold(pr
     # In each fold 40 images, of which 32 are trained on in each of five folds inside.
     looks = costs.classifiers[f"{LITE0}-partial-stage7"].count_looks(32)
     once = 5 * (0.1 + 0.001 * 40 + 0.002 * looks) + 40 * 0.01
-    frozen = 40 * 0.001 + 5 * 0.002
+    frozen = 0.1 + 40 * 0.001 + 5 * 0.002
     nested = replace(costs, is_nested=True)
     assert costs.predict_nested(plan.candidates) == pytest.approx(
         5 * (3 * once + 2 * frozen), rel=0.02
@@ -281,7 +281,7 @@ def test_a_study_whose_learning_curve_is_of_the_chosen_cell_is_not_foretold(
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):
     timed = []
 
-    def give_times(groups, image, images, classes, heads):
+    def give_times(groups, image, images, classes):
         timed.append([[one.strategy for one in group] for group in groups])
         seconds = float(len(timed))
         return [[replace(TIMES, training=seconds) for _ in group] for group in groups]
@@ -315,7 +315,7 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
 def measure_paces(monkeypatch, paces):
     """Measure steps that take so long for what their arithmetic says, by strategy and backbone."""
 
-    def give_times(groups, image, images, classes, heads):
+    def give_times(groups, image, images, classes):
         return [[give_time(one) for one in group] for group in groups]
 
     def give_time(classifier):

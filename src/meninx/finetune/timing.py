@@ -56,9 +56,9 @@ class FitTimes:
     start
         Of a fit: copying and folding the suffix, solving the head that it starts from, what
         gradient descent does before its first step and after its last, and what its first step
-        takes more than another.
+        takes more than another. Of solved heads, what the first takes more than another.
     training
-        Of gradient descent for each image and step, or of one linear head among many.
+        Of gradient descent for each image and step, or of one more linear head.
     prediction
         Of one image in all its views, from the cut on.
     arithmetic
@@ -119,7 +119,6 @@ def time_fits(
     image: Image,
     images: int,
     classes: int,
-    heads: int,
 ) -> list[list[FitTimes]]:
     """Time the parts of the fits of some classifiers on this machine, on one thread.
 
@@ -132,17 +131,15 @@ def time_fits(
         One of the cohort.
     images, classes
         How many there are.
-    heads
-        How many linear heads are solved together.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return _try_all(groups, image, (images, classes, heads), Path(folder))
+        return _try_all(groups, image, (images, classes), Path(folder))
 
 
 def _try_all(
     groups: Sequence[Sequence[FineTunedClassifier]],
     image: Image,
-    counts: tuple[int, int, int],
+    counts: tuple[int, int],
     folder: Path,
 ) -> list[list[FitTimes]]:
     """Time all fits; on return nothing that is stored in the folder is held any more."""
@@ -158,7 +155,7 @@ def _try_all(
 def _prepare(
     classifiers: Sequence[FineTunedClassifier],
     image: Image,
-    counts: tuple[int, int, int],
+    counts: tuple[int, int],
     folder: Path,
 ) -> list[_Trial]:
     """Time what the fits of a group do once, and get ready for their steps."""
@@ -185,20 +182,19 @@ def _prepare_fit(
     store: ActivationStore,
     image: Image,
     activations: float,
-    counts: tuple[int, int, int],
+    counts: tuple[int, int],
 ) -> _Trial:
-    (backbone, cut), (images, classes, heads) = network, counts
+    (backbone, cut), (images, classes) = network, counts
     views = make_views(classifier.views, classifier.augmentation)
     batch = max(classifier.batch_size, classes)
     stored, reading = _time(lambda: store.get(backbone, cut, [image] * batch, views))
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
-        alone, another = _time_heads(len(views), backbone.features, images, classes)
-        solving = (alone + (heads - 1) * another) / heads
-        return _Trial(FitTimes(activations, (reading + putting) / batch, 0.0, solving, 0.0, 0.0))
+        start, another = _time_heads(len(views), backbone.features, images, classes)
+        return _Trial(FitTimes(activations, (reading + putting) / batch, start, another, 0.0, 0.0))
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
     if classifier.starts_solved:
-        start += _time_heads(len(views), backbone.features, images, classes)[0]
+        start += sum(_time_heads(len(views), backbone.features, images, classes))
     one = store.get(backbone, cut, [image], views)
     predict = partial(compute_all_features, suffix, one, len(views))
     arithmetic = _count_arithmetic(suffix, predict) / len(views)  # warms up, too
@@ -278,7 +274,7 @@ def _take_steps(
 # The same for all backbones that give as many features, as the packaged ones do.
 @lru_cache(maxsize=1)
 def _time_heads(views: int, width: int, images: int, classes: int) -> tuple[float, float]:
-    """Time solving linear heads: one alone, and each that is solved together with it."""
+    """Time solving linear heads together: what the first takes more than another, and another."""
     some = max(min(images, MOST_IMAGES), 2 * classes)
     random = np.random.default_rng(0)
     common = random.normal(size=(some, 1, DIRECTIONS)) @ random.normal(size=(DIRECTIONS, width))
@@ -286,12 +282,13 @@ def _time_heads(views: int, width: int, images: int, classes: int) -> tuple[floa
     features = np.maximum(common / np.sqrt(DIRECTIONS) + 0.7 * own, 0).astype(np.float32)
     labels = np.arange(some) % classes
     sides = [np.delete(np.arange(some), head % some) for head in range(SOME_HEADS)]
-    _, alone = _time(lambda: solve_linear_heads(features, labels, sides[:1], 1.0))
+    # What is done for the first time is done among the many, or they would seem to take less.
     _, together = _time(lambda: solve_linear_heads(features, labels, sides, 1.0))
+    _, alone = _time(lambda: solve_linear_heads(features, labels, sides[:1], 1.0))
     # More images take more steps too: 23 with 53 of CE-MRI, 35 with 400.
     growth = (images / some) ** 1.2
     another = max(together - alone, 0.0) / (SOME_HEADS - 1)
-    return alone * growth, another * growth
+    return max(alone - another, 0.0) * growth, another * growth
 
 
 def _time(work: Callable[[], Result]) -> tuple[Result, float]:

@@ -76,17 +76,10 @@ class Costs:
             cell.name: make_classifier(cell, seed=0) for cell in plan.cells if cell.is_fitted
         }
         groups = _group_by_prefix(classifiers)
-        heads = plan.folds * max(cell.repeats for cell in plan.cells)
         shares = _deal_out(groups, count)
+        about = images[0], len(images), classes
         work = [
-            (
-                [[classifiers[name] for name in group] for group in share],
-                images[0],
-                len(images),
-                classes,
-                heads,
-            )
-            for share in shares
+            ([[classifiers[name] for name in group] for group in share], *about) for share in shares
         ]
         found: dict[str, list[FitTimes]] = {}
         for share, timed in zip(shares, run_in_workers(time_fits, work, workers), strict=True):
@@ -106,10 +99,10 @@ class Costs:
         if not cell.is_fitted:
             start, an_image = BASELINE_SECONDS[cell.strategy]
             return fits * (start + an_image * self.images)
-        times = self.times[cell.name]
         if self.classifiers[cell.name].is_solved:
             # Features are read once, and all heads are solved together.
-            return times.reading * self.images + times.training * fits
+            others = fits - 1
+            return self._predict_fit(cell, self.images) + others * self.times[cell.name].training
         return fits * self._predict_fold(cell, self._count_trained())
 
     def predict_nested(self, candidates: Sequence[Cell]) -> float:
@@ -163,9 +156,7 @@ class Costs:
 
     def _predict_fit(self, cell: Cell, images: int) -> float:
         times, classifier = self.times[cell.name], self.classifiers[cell.name]
-        if classifier.is_solved:
-            return times.reading * images + times.training
-        looks = classifier.count_looks(images)
+        looks = 1 if classifier.is_solved else classifier.count_looks(images)
         return times.start + times.reading * images + times.training * looks
 
 
