@@ -1,6 +1,7 @@
 """The engine under fine-tuning: faster arithmetic that gives the same answers."""
 
 import copy
+import math
 import os
 import time
 from types import SimpleNamespace
@@ -526,6 +527,30 @@ def test_the_files_that_were_not_used_for_longest_go_first(discs, tmp_path, monk
     assert sorted(tmp_path.rglob("*.safetensors")) == files[:2]
 
 
+@pytest.mark.parametrize("cut", ["stage1", "stage4", "stage7"])
+def test_part_of_an_image_is_enough_to_fold_a_suffix_for_training(cut, discs, monkeypatch):
+    backbone = Backbone.load(LITE0)
+    activations = ActivationStore().get(backbone, cut, discs[0][:1], make_views(1, 0))
+    seen = []
+    fold = FoldedNetwork.fold
+    monkeypatch.setattr(
+        FoldedNetwork,
+        "fold",
+        lambda network, example: (seen.append(example.shape[-1]), fold(network, example))[1],
+    )
+    classifier = FineTunedClassifier(strategy="partial", cut=cut)
+    given = classifier.bring_into_training_form(backbone, cut, activations)
+    whole = activations.batch([0], [0])
+    assert seen == [whole.shape[-1] * 128 // 224]
+    expected = fold(backbone.suffix(cut), whole)
+    # Every BatchNorm layer is folded, and the numbers are the same.
+    assert given.pairs == expected.pairs and len(given.pairs) >= 4
+    weights = given.network.state_dict()
+    assert all(
+        torch.equal(weights[name], one) for name, one in expected.network.state_dict().items()
+    )
+
+
 # Timing
 
 
@@ -541,27 +566,27 @@ def test_every_kind_of_fit_can_be_timed(discs):
     assert all(min(times.reading, times.training, times.activations) > 0 for times in timed)
     solved, *stepwise = timed
     assert solved.prediction == 0 and all(times.prediction > 0 for times in stepwise)
-    head, last, whole = (times.arithmetic for times in stepwise)
-    assert solved.arithmetic == head == 0 < last < whole
     scratch = FineTunedClassifier(strategy="scratch", views=2, image_size=32)
     ((times,),) = time_fits([[scratch]], discs[0][0], images=12, classes=3)
     assert times.activations == 0 and min(times.reading, times.start, times.training) > 0
 
 
-def test_the_arithmetic_of_one_look_is_that_of_the_networks_convolutions(discs):
-    scratch = FineTunedClassifier(strategy="scratch", views=2)
-    ((times,),) = time_fits([[scratch]], discs[0][0], images=12, classes=3)
+def test_the_arithmetic_of_one_look_is_that_of_the_networks_convolutions():
+    backbone = Backbone.load(LITE0)
     # timm's tf_efficientnet_lite0 has 385.2 million, 1.3 of them in its head of 1,000 classes, and
     # 6.74 million numbers come out of its convolutions.
-    assert times.arithmetic == pytest.approx(np.sqrt(383.9e6 * 6.74e6), rel=0.001)
+    whole = timing.count_arithmetic(backbone, "stem")
+    assert whole == pytest.approx(np.sqrt(383.9e6 * 6.74e6), rel=0.001)
+    deeper = [timing.count_arithmetic(backbone, cut) for cut in backbone.cuts]
+    assert deeper == sorted(deeper, reverse=True) and deeper[0] == whole and deeper[-1] == 0
 
 
 def test_the_arithmetic_of_a_large_network_is_a_number():
     # More than 2^63 times each other; no memory is taken on torch's device of shapes alone.
     layer = nn.Linear(200_000, 200_000, device="meta")
     images = torch.empty(64, 200_000, device="meta")
-    counted = timing._count_arithmetic(layer, lambda: layer(images))
-    assert counted == pytest.approx(64 * 200_000**1.5)
+    _, (multiplications, numbers) = timing._count_run(layer, images)
+    assert math.sqrt(multiplications * numbers) == pytest.approx(64 * 200_000**1.5)
 
 
 def test_putting_the_features_of_solved_heads_together_is_timed_with_reading(discs, monkeypatch):

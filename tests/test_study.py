@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from meninx.backbones import Backbone
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
 from meninx.evaluate import Predictions, split_by_patient
@@ -48,7 +49,7 @@ from meninx.study.verdict import CellResult
 from meninx.study.workers import _choose_start, run_in_workers
 from tests.conftest import made_brief, write_cohort
 
-LITE0 = "tf_efficientnet_lite0"
+LITE0, LITE1 = "tf_efficientnet_lite0", "tf_efficientnet_lite1"
 SCORE_COLUMNS = (
     "cell,backbone,strategy,cut,role,balanced_accuracy,balanced_accuracy_low,"
     "balanced_accuracy_high,macro_f1,auc,log_loss,seconds"
@@ -112,7 +113,7 @@ def advise(strategy, trained_stages=0):
 
 
 def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
-    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"))
+    plan = Plan.make(advise("partial", 1), (LITE0, LITE1))
     assert {cell.name: cell.repeats for cell in plan.cells} == {
         "majority": 5,
         "histogram": 5,
@@ -127,7 +128,7 @@ def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
 
 
 def test_repeats_that_are_asked_for_are_those_of_every_candidate():
-    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"), repeats=4)
+    plan = Plan.make(advise("partial", 1), (LITE0, LITE1), repeats=4)
     repeats = {cell.name: cell.repeats for cell in plan.candidates}
     neighbour = repeats.pop(f"{LITE0}-partial-stage6")
     assert set(repeats.values()) == {4} and neighbour == 1
@@ -190,7 +191,6 @@ TIMES = FitTimes(
     start=0.1,
     training=0.002,
     prediction=0.01,
-    arithmetic=0,
 )
 
 
@@ -198,7 +198,8 @@ TIMES = FitTimes(
 def priced(monkeypatch):
     """A plan of two backbones whose parts all take the same time."""
     monkeypatch.setattr("meninx.study.costs.time_fits", _give_times)
-    plan = Plan.make(advise("partial", 1), (LITE0, "tf_efficientnet_lite1"))
+    monkeypatch.setattr("meninx.study.costs.count_arithmetic", lambda backbone, cut: 1.0)
+    plan = Plan.make(advise("partial", 1), (LITE0, LITE1))
     return plan, Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
 
 
@@ -301,50 +302,82 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
     assert costs.times[f"{LITE0}-frozen"].training == 1.5
     assert costs.times[f"{LITE0}-scratch"].training == 3.5
     timed.clear()
-    backbones = (LITE0, "tf_efficientnet_lite1", "tf_efficientnet_lite2")
-    plan = Plan.make(advise("partial", 1), backbones)
-    Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
-    # The largest with the smallest: lite2 and from scratch, lite1 and lite0.
-    assert timed == [[pretrained[:2], scratch], [pretrained[:2], pretrained]]
-    timed.clear()
     Costs.measure(plan, images=np.arange(50), classes=3, workers=5)
     # One each: nobody waits for a process that has two.
-    assert timed == [[pretrained[:2]]] * 3 + [[pretrained], [scratch]]
+    assert timed == [[pretrained]] * 3 + [[scratch]] * 2
+    timed.clear()
+    # Each backbone is of a family of its own.
+    monkeypatch.setattr(Backbone, "find_kinds_of_layers", lambda backbone: backbone.name)
+    plan = Plan.make(advise("partial", 1), (LITE0, LITE1, "tf_efficientnet_lite2"))
+    Costs.measure(plan, images=np.arange(50), classes=3, workers=2)
+    assert timed == [[pretrained, scratch], [pretrained[:2], pretrained[:2]]]
 
 
-def measure_paces(monkeypatch, paces):
-    """Measure steps that take so long for what their arithmetic says, by strategy and backbone."""
+def measure_costs(monkeypatch, paces, precisions=None):
+    """Measure two backbones, the second with three times the arithmetic, four as a whole.
+
+    Where the paces differ, by strategy and cut, so do steps. Return what was timed, and the times.
+    """
+    timed = []
 
     def give_times(groups, image, images, classes):
+        timed.extend(f"{one.backbone}-{one.strategy}" for group in groups for one in group)
         return [[give_time(one) for one in group] for group in groups]
 
     def give_time(classifier):
-        arithmetic = 1000.0 if classifier.backbone == LITE0 else 3000.0
-        pace = paces.get((classifier.strategy, classifier.backbone), 1.0)
-        return replace(TIMES, training=pace * arithmetic**GROWTH, arithmetic=arithmetic)
+        return replace(TIMES, training=paces.get((classifier.strategy, classifier.cut), 1.0))
+
+    def count(backbone, cut):
+        if cut == "head":
+            return 0.0
+        larger = 4.0 if cut == "stem" else 3.0
+        return larger if backbone.name == LITE1 else 1.0
 
     monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
-    plan = Plan.make(advise("partial", 7), (LITE0, "tf_efficientnet_lite1"))
-    times = Costs.measure(plan, images=np.arange(50), classes=3, workers=1).times
-    return {name: own.training / own.arithmetic**GROWTH for name, own in times.items()}
+    monkeypatch.setattr("meninx.study.costs.count_arithmetic", count)
+    plan = Plan.make(advise("partial", 7), (LITE0, LITE1), precisions=precisions or {})
+    return timed, Costs.measure(plan, images=np.arange(50), classes=3, workers=1).times
+
+
+def test_of_networks_of_one_family_one_is_timed_and_arithmetic_tells_the_others(monkeypatch):
+    timed, times = measure_costs(monkeypatch, {("partial", "stage1"): 5.0})
+    own = ["frozen", "partial", "partial", "scratch"]
+    assert timed == [f"{LITE0}-{strategy}" for strategy in own]
+    here, there = (times[f"{name}-partial-stage1"] for name in (LITE0, LITE1))
+    assert there == FitTimes(
+        activations=pytest.approx(here.activations * 4**GROWTH),
+        reading=here.reading,
+        start=pytest.approx(here.start * 3**GROWTH),
+        training=pytest.approx(here.training * 3**GROWTH),
+        prediction=pytest.approx(here.prediction * 3**GROWTH),
+    )
+    # Features of both are as wide, and so are their heads.
+    here, there = (times[f"{name}-frozen"] for name in (LITE0, LITE1))
+    assert there == replace(here, activations=pytest.approx(here.activations * 4**GROWTH))
+
+
+def test_networks_of_which_one_is_exact_are_both_timed(monkeypatch):
+    timed, _ = measure_costs(monkeypatch, {}, {LITE0: "bfloat16-from-stem", LITE1: "float32"})
+    assert f"{LITE1}-partial" in timed and f"{LITE1}-frozen" in timed
+    timed, _ = measure_costs(
+        monkeypatch, {}, {LITE0: "bfloat16-from-stem", LITE1: "bfloat16-from-stage2"}
+    )
+    assert not any(name.startswith(LITE1) for name in timed)
 
 
 def test_like_cells_whose_steps_differ_by_chance_are_foretold_at_one_pace(monkeypatch):
-    measured = {("partial", LITE0): 1 / 1.1, ("partial", "tf_efficientnet_lite1"): 1.1}
-    paces = measure_paces(monkeypatch, {**measured, ("scratch", LITE0): 5.0})
-    # Of lite0 the neighbouring cut is there, too.
-    expected = pytest.approx(1.1 ** (-1 / 3))
-    assert paces[f"{LITE0}-partial-stage1"] == paces[f"{LITE0}-partial-stage2"] == expected
-    assert paces["tf_efficientnet_lite1-partial-stage1"] == expected
+    measured = {("partial", "stage1"): 1 / 1.1, ("partial", "stage2"): 1.1, ("scratch", None): 5.0}
+    _, times = measure_costs(monkeypatch, measured)
+    assert times[f"{LITE0}-partial-stage1"].training == pytest.approx(1)
+    assert times[f"{LITE0}-partial-stage2"].training == pytest.approx(1)
     # Another strategy trains in another way, and nothing is like it here.
-    assert paces[f"{LITE0}-scratch"] == pytest.approx(5)
+    assert times[f"{LITE0}-scratch"].training == pytest.approx(5)
 
 
-def test_a_network_that_is_really_slower_keeps_its_pace(monkeypatch):
-    measured = {("partial", "tf_efficientnet_lite1"): 10.0}
-    paces = measure_paces(monkeypatch, measured)
-    assert paces["tf_efficientnet_lite1-partial-stage1"] == pytest.approx(10, rel=0.05)
-    assert paces[f"{LITE0}-partial-stage1"] == pytest.approx(1, rel=0.05)
+def test_steps_that_are_really_slower_keep_their_pace(monkeypatch):
+    _, times = measure_costs(monkeypatch, {("partial", "stage1"): 10.0})
+    assert times[f"{LITE0}-partial-stage1"].training == pytest.approx(10, rel=0.05)
+    assert times[f"{LITE0}-partial-stage2"].training == pytest.approx(1, rel=0.05)
 
 
 def test_a_time_limit_keeps_the_most_informative_cells_first(priced):
@@ -541,7 +574,7 @@ def test_large_results_come_back_from_workers_of_a_parent_with_several_threads()
 
 
 def test_an_ensemble_is_fitted_side_by_side_as_one_after_the_other(disc_cohort):
-    members = Plan.make(advise("frozen"), (LITE0, "tf_efficientnet_lite1")).cells
+    members = Plan.make(advise("frozen"), (LITE0, LITE1)).cells
     (ensemble,) = [cell for cell in members if cell.members]
     images, labels = disc_cohort.images, disc_cohort.labels
     answers = [

@@ -155,6 +155,10 @@ class Backbone:
         after = self.network[self._position(cut) :]
         return copy.deepcopy(after).requires_grad_(True) if len(after) else nn.Identity()
 
+    def find_kinds_of_layers(self) -> frozenset[type[nn.Module]]:
+        """Find of what classes its layers are: networks of one family have the same."""
+        return frozenset(type(layer) for layer in self.network.modules())
+
     def _position(self, cut: str) -> int:
         """Count the children before a cut."""
         if cut == "head":

@@ -7,6 +7,7 @@ network from image to logits. The frozen prefix is computed once for each image 
 
 from meninx.finetune.activations import ActivationStore
 from meninx.finetune.arithmetic import (
+    EXACT,
     bring_into_fast_form,
     choose_precision,
     forget_fast_forms,
@@ -23,10 +24,11 @@ from meninx.finetune.convolution import count_partly_trained
 from meninx.finetune.ensemble import Ensemble
 from meninx.finetune.heads import build_head
 from meninx.finetune.strategy import Strategy
-from meninx.finetune.timing import FitTimes, time_fits
+from meninx.finetune.timing import FitTimes, count_arithmetic, time_fits
 from meninx.finetune.views import make_views
 
 __all__ = [
+    "EXACT",
     "ActivationStore",
     "Ensemble",
     "FineTunedClassifier",
@@ -36,6 +38,7 @@ __all__ = [
     "build_head",
     "choose_precision",
     "compute_histograms",
+    "count_arithmetic",
     "count_partly_trained",
     "forget_fast_forms",
     "load_backbone",

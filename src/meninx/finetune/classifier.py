@@ -1,6 +1,7 @@
 """The fine-tuned classifier: a scikit-learn estimator around a pretrained network."""
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -17,7 +18,7 @@ from meninx.backbones import Backbone
 from meninx.cohort import Images
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
-from meninx.finetune.arithmetic import EXACT
+from meninx.finetune.arithmetic import EXACT, SIDE_TO_TRY
 from meninx.finetune.convolution import freeze_depthwise, fuse_activations, quicken_convolutions
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
@@ -172,8 +173,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         elif self.cut_ == "head":
             self._train(suffix, head, activations, targets)
         else:
-            example = activations.batch([0], [0]).float()
-            fast = self.bring_into_training_form(self.backbone_.suffix(self.cut_), example)
+            fast = self.bring_into_training_form(self.backbone_, self.cut_, activations)
             self._train(fast.network, head, activations, targets)
             # A new copy: none beside the fast one, and its optimiser, is there until now.
             suffix = self.backbone_.suffix(self.cut_)
@@ -360,19 +360,24 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         """Count how often gradient descent looks at an image, all steps together."""
         return images * count_passes(images, self.recipe)
 
-    def bring_into_training_form(self, suffix: nn.Module, example: torch.Tensor) -> FoldedNetwork:
-        """Bring a suffix into the form that trains fastest.
+    def bring_into_training_form(
+        self, backbone: Backbone, cut: str, activations: Activations
+    ) -> FoldedNetwork:
+        """Bring a copy of a backbone's suffix into the form that trains fastest.
 
         Pretrained BatchNorm layers are folded: their statistics stay ImageNet's, since few
         images say little about them. ``partial`` keeps the depthwise convolutions as well.
 
         Parameters
         ----------
-        suffix
-            Of the backbone, from the cut on; not to be used otherwise any more.
-        example
-            An input ``(n, c, h, w)`` of it.
+        backbone, cut
+            The suffix is the part of the backbone from the cut on.
+        activations
+            Its input: part of the first image shows which layer feeds which.
         """
+        suffix, example = backbone.suffix(cut), activations.batch([0], [0]).float()
+        side = math.ceil(example.shape[-1] * SIDE_TO_TRY / backbone.input_size)
+        example = example[..., :side, :side]
         strategy = Strategy(self.strategy)
         if strategy is Strategy.SCRATCH:
             fast = FoldedNetwork(suffix, ())

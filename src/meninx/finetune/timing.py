@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class FitTimes:
-    """What the parts of fitting and predicting take, seconds on one thread, and their arithmetic.
+    """What the parts of fitting and predicting take, seconds on one thread.
 
     Attributes
     ----------
@@ -61,11 +61,6 @@ class FitTimes:
         Of gradient descent for each image and step, or of one more linear head.
     prediction
         Of one image in all its views, from the cut on.
-    arithmetic
-        Not seconds: how much there is to do for one look at an image, forwards from the cut on.
-        The geometric mean of multiply-accumulates, which take the time where processors multiply
-        slowly, and of the numbers that layers give, which take it where they multiply fast; 0
-        where only a head is trained.
     """
 
     activations: float
@@ -73,7 +68,6 @@ class FitTimes:
     start: float
     training: float
     prediction: float
-    arithmetic: float
 
 
 @dataclass(frozen=True)
@@ -112,6 +106,56 @@ class _Trial:
             training=step / self.batch,
             prediction=prediction,
         )
+
+
+def count_arithmetic(backbone: Backbone, cut: str) -> float:
+    """Count how much a backbone has to do for one look at an image, forwards from a cut on.
+
+    Returns
+    -------
+    float
+        The geometric mean of multiply-accumulates, which take the time where processors multiply
+        slowly, and of the numbers that layers give, which take it where they multiply fast.
+    """
+    counts = _count_stages(backbone)
+    names = list(counts)
+    behind = names[names.index(cut) :] if cut in names else []
+    multiplications, numbers = (sum(counts[name][kind] for name in behind) for kind in (0, 1))
+    return math.sqrt(multiplications * numbers)
+
+
+@lru_cache(maxsize=16)
+def _count_stages(backbone: Backbone) -> dict[str, tuple[int, int]]:
+    """Count multiply-accumulates, and the numbers that layers give, of each stage for a look.
+
+    PyTorch's own counter warns whoever imports it without a compiler for graphics cards.
+    """
+    side = backbone.input_size
+    x = torch.zeros(1, 3, side, side).contiguous(memory_format=torch.channels_last)
+    counts = {}
+    with torch.inference_mode():
+        for name, stage in backbone.network.named_children():
+            x, counts[name] = _count_run(stage, x)
+    return counts
+
+
+def _count_run(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Run a network, and count its multiply-accumulates and the numbers that its layers give."""
+    multiplications = numbers = 0
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal multiplications, numbers
+        # Each number is a sum over one filter.
+        multiplications += output.numel() * layer.get_parameter("weight")[0].numel()
+        numbers += output.numel()
+
+    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        return network(inputs), (multiplications, numbers)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def time_fits(
@@ -191,16 +235,16 @@ def _prepare_fit(
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
         start, another = _time_heads(len(views), backbone.features, images, classes)
-        return _Trial(FitTimes(activations, (reading + putting) / batch, start, another, 0.0, 0.0))
+        return _Trial(FitTimes(activations, (reading + putting) / batch, start, another, 0.0))
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
     if classifier.starts_solved:
         start += sum(_time_heads(len(views), backbone.features, images, classes))
     one = store.get(backbone, cut, [image], views)
     predict = partial(compute_all_features, suffix, one, len(views))
-    arithmetic = _count_arithmetic(suffix, predict) / len(views)  # warms up, too
+    predict()  # warms up
     head = classifier.make_head(backbone.features, classes)
     return _Trial(
-        FitTimes(activations, reading / batch, start, 0.0, 0.0, arithmetic),
+        FitTimes(activations, reading / batch, start, 0.0, 0.0),
         batch,
         partial(_take_steps, classifier, fast.network, head, stored, classes),
         predict,
@@ -212,34 +256,10 @@ def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[Folded
     backbone, cut = classifier.choose_network()
     if cut == "head":
         return FoldedNetwork(nn.Identity(), ()), nn.Identity()
-    example = stored.batch([0], [0]).float()
-    fast = classifier.bring_into_training_form(backbone.suffix(cut), example)
+    fast = classifier.bring_into_training_form(backbone, cut, stored)
     suffix = backbone.suffix(cut)
     fast.write_back(suffix)
     return fast, suffix.eval()
-
-
-def _count_arithmetic(network: nn.Module, run: Callable[[], object]) -> float:
-    """Count how much a network has to do in one run; see :class:`FitTimes`.
-
-    PyTorch's own counter warns whoever imports it without a compiler for graphics cards.
-    """
-    multiplications = numbers = 0
-
-    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal multiplications, numbers
-        # Each number is a sum over one filter.
-        multiplications += output.numel() * layer.get_parameter("weight")[0].numel()
-        numbers += output.numel()
-
-    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return math.sqrt(multiplications * numbers)
 
 
 class _WatchedBatches(list[Batch]):
