@@ -413,6 +413,9 @@ def test_draws_of_another_machine_are_told_apart(write, records):
     assert "**A**: abacus" in line_with(page, "abacus")
     assert "**B**: slide rule" in line_with(page, "slide rule")
     assert "measured here: draw 2; 2026-01-02" in page
+    studies = [record | {"kind": "study"} for record in moved if "study" in record["competitor"]]
+    alone = [record | {"machine": {**other, "processor": "abax"}} for record in studies]
+    assert "measured here: studies alone; 2026-01-01" in write([*moved, *alone])
     line = line_with(page, "Meninx, the default study")
     assert "| 200.5 (200.0 to 201.0) | 2020.0 (2020.0 to 2020.0) |" in line
     assert "(a) | ≥ 20 × | A | 23.2 (21.2 to 25.2) × | yes; in 2 of 2 draws |" in page

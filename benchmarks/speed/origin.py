@@ -43,9 +43,11 @@ def describe_machines(records: Sequence[Record]) -> str:
         dates = sorted({record["date"][:10] for record in own})
         commits = sorted({record["commit"] for record in own})
         draws = sorted({record["draw"] for record in own if record["kind"] == "draw"})
-        kinds = [kind for kind in ("scale", "limit") if kind in {one["kind"] for one in own}]
+        kinds = {record["kind"] for record in own}
+        others = {"study": "studies alone", "scale": "scale", "limit": "limit"}
         loads = [record["load"] for record in own]
-        what = [*(f"draw {number}" for number in draws), *kinds]
+        what = [f"draw {number}" for number in draws]
+        what += [name for kind, name in others.items() if kind in kinds]
         lines += [
             f"- **{letter}**: {machine['processor']}, {machine['cores']} cores, "
             f"{machine['gibibytes']} GiB of memory; {machine['system']}",

@@ -191,8 +191,8 @@ def _try_all(
         _prepare(group, image, counts, folder / str(number)) for number, group in enumerate(groups)
     ]
     forget_fast_forms()
-    # All processes get here at about the same time. Beside one that only prepares, a step takes
-    # up to a fifth less than beside one that trains, as they all do in a study.
+    # All processes get here within some tenths of a second. Beside one that only prepares, a step
+    # takes up to a fifth less than beside one that trains, as they all do in a study.
     return [[trial.finish() for trial in group] for group in trials]
 
 

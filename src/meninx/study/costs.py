@@ -230,11 +230,11 @@ def _even_out(
 ) -> dict[str, FitTimes]:
     """Take from like cells' times of training what differs between them by chance.
 
-    How cells of one strategy differ is known from their arithmetic, within a tenth, where their
-    networks are of one family. So the logarithms of their paces, seconds for what the arithmetic
-    says, are drawn to their mean as far as noise explains their spread: empirical Bayes, with the
-    variance of the noise known (Efron and Morris 1973, J. Am. Stat. Assoc. 68). Networks of which
-    one is really slower differ by more, and keep what was measured.
+    How cells of one strategy differ is mostly known from their arithmetic. So the logarithms of
+    their paces, seconds for what the arithmetic says, are drawn to their mean as far as noise
+    explains their spread: empirical Bayes, with the variance of the noise known (Efron and Morris
+    1973, J. Am. Stat. Assoc. 68). Cells of which one is really slower differ by more, and keep what
+    was measured.
     """
     even = dict(times)
     for strategy in (Strategy.PARTIAL, Strategy.FULL):
@@ -253,8 +253,8 @@ def _even_out(
 def _infer(times: FitTimes, timed: FineTunedClassifier, alike: FineTunedClassifier) -> FitTimes:
     """Say what a fit takes from what one like it took.
 
-    From lite0's steps those of lite1 and lite2 are foretold within a tenth, on each of four
-    processors.
+    From lite0's those of lite1 and lite2 are foretold within a tenth, on each of four processors;
+    of other families' some are a sixth too short, VGG-19's a quarter too long (docs/benchmarks.md).
     """
     if alike is timed:
         return times
