@@ -115,11 +115,12 @@ def count_arithmetic(backbone: Backbone, cut: str) -> float:
     -------
     float
         The geometric mean of multiply-accumulates, which take the time where processors multiply
-        slowly, and of the numbers that layers give, which take it where they multiply fast.
+        slowly, and of the numbers that layers give, which take it where they multiply fast; 0 from
+        ``head`` on.
     """
     counts = _count_stages(backbone)
-    names = list(counts)
-    behind = names[names.index(cut) :] if cut in names else []
+    names = [*counts, "head"]
+    behind = names[names.index(cut) : -1]
     multiplications, numbers = (sum(counts[name][kind] for name in behind) for kind in (0, 1))
     return math.sqrt(multiplications * numbers)
 

@@ -1,7 +1,7 @@
 """Costs: how long each cell of a plan will take on this machine, measured before it is run."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from itertools import chain
 
@@ -31,7 +31,7 @@ REST_SECONDS = 20.0
 NOISE = 0.2
 
 # Larger networks keep a processor busier: the time of lite0 to lite2 grows with some such power of
-# their arithmetic, on each of three processors.
+# their arithmetic, on each of four processors.
 GROWTH = 0.8
 
 
@@ -70,7 +70,7 @@ class Costs:
         Parameters
         ----------
         plan
-            Its cells; each is timed on an image.
+            Its cells; of those that are alike one is timed, on an image.
         images
             ``(n,)`` samples of the cohort.
         classes
@@ -83,14 +83,15 @@ class Costs:
             cell.name: make_classifier(cell, seed=0) for cell in plan.cells if cell.is_fitted
         }
         stand_ins = _find_stand_ins(classifiers)
-        shares = _deal_out(_group_by_prefix(classifiers, set(stand_ins.values())), count)
+        timed = {name: one for name, one in classifiers.items() if stand_ins[name] == name}
+        shares = _deal_out(_group_by_prefix(timed), count)
         about = images[0], len(images), classes
         work = [
             ([[classifiers[name] for name in group] for group in share], *about) for share in shares
         ]
         found: dict[str, list[FitTimes]] = {}
-        for share, timed in zip(shares, run_in_workers(time_fits, work, workers), strict=True):
-            for name, own in zip(chain(*share), chain(*timed), strict=True):
+        for share, given in zip(shares, run_in_workers(time_fits, work, workers), strict=True):
+            for name, own in zip(chain(*share), chain(*given), strict=True):
                 found.setdefault(name, []).append(own)
         times = _even_out({name: _average(own) for name, own in found.items()}, classifiers)
         times = {
@@ -175,8 +176,8 @@ def _find_stand_ins(classifiers: Mapping[str, FineTunedClassifier]) -> dict[str,
     """Find, for each classifier, the one that is timed in its place: the first like it, or itself.
 
     Networks of the same kinds of layers, trained from the same cut on, differ by what their
-    arithmetic says. How long steps from another cut on take, on maps of another size, it does not
-    say. Solved heads are alike where they see as many features.
+    arithmetic says, where both prefixes are exact or both fast. How long steps from another cut on
+    take, on maps of another size, it does not say.
     """
     first: dict[tuple[object, ...], str] = {}
     stand_ins = {name: name for name in classifiers}
@@ -190,19 +191,13 @@ def _find_stand_ins(classifiers: Mapping[str, FineTunedClassifier]) -> dict[str,
     return stand_ins
 
 
-def _group_by_prefix(
-    classifiers: Mapping[str, FineTunedClassifier], timed: Collection[str]
-) -> list[list[str]]:
-    """Group the classifiers that are timed by their frozen network, whose activations they share.
-
-    The groups of most classifiers come first.
-    """
+def _group_by_prefix(classifiers: Mapping[str, FineTunedClassifier]) -> list[list[str]]:
+    """Group classifiers by their frozen network, whose activations they share, largest first."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, one in classifiers.items():
-        if name in timed:
-            is_pretrained = one.strategy != Strategy.SCRATCH
-            key = (one.backbone, is_pretrained, one.image_size, one.precision, one.augmentation)
-            groups.setdefault(key, []).append(name)
+        is_pretrained = one.strategy != Strategy.SCRATCH
+        key = (one.backbone, is_pretrained, one.image_size, one.precision, one.augmentation)
+        groups.setdefault(key, []).append(name)
     return sorted(groups.values(), key=len, reverse=True)
 
 
