@@ -372,7 +372,11 @@ def test_the_page_says_which_predictions_of_seconds_were_off(write, records, kin
 
 
 def test_what_was_foretold_at_two_commits_is_told_apart(write, records):
-    for day, commit, taken in ((2, "aaaaaaaaaa", 50.0), (3, "bbbbbbbbbb", 100.0)):
+    for day, commit, taken in (
+        (1, "bbbbbbbbbb-dirty", 125.0),
+        (2, "aaaaaaaaaa", 50.0),
+        (3, "bbbbbbbbbb", 100.0),
+    ):
         study = make_record(0, "meninx_study", kind="study") | {"date": f"2026-01-0{day}"}
         seconds = {"cell": [100.0, taken], WHOLE: [200.0, 160.0]}
         facts = {"chosen": "lite0-partial-stage4", "seconds": seconds}
@@ -384,6 +388,8 @@ def test_what_was_foretold_at_two_commits_is_told_apart(write, records):
     whole = "+25 % (+25 to +25)"
     assert f"| A, aaaaaaa | 1 | 0 of 1 | +100 % (+100 to +100) | {whole} |" in page
     assert f"| A, bbbbbbb | 1 | 1 of 1 | +0 % (+0 to +0) | {whole} |" in page
+    # What was measured with changes that are in no commit is no commit's.
+    assert f"| A, bbbbbbb-dirty | 1 | 1 of 1 | -20 % (-20 to -20) | {whole} |" in page
 
 
 def test_trials_and_figures_of_two_machines_are_refused(write, records):

@@ -535,6 +535,21 @@ def test_estimates_are_written_with_their_interval():
         ({"cell": "a", "best": "a", "difference": 0.0, "low": 0.0, "high": 0.0}, "also the best"),
         ({"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}, "cannot tell"),
         ({"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}, "not the best"),
+        (
+            {"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
+            | {"p_value": 0.007},
+            "do not agree",
+        ),
+        (
+            {"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}
+            | {"p_value": 0.06},
+            "do not agree",
+        ),
+        (
+            {"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
+            | {"p_value": 0.05},
+            "cannot tell",
+        ),
     ],
 )
 def test_the_page_says_whether_the_advice_held(run, without_figures, advice, sentence):

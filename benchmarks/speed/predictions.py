@@ -21,7 +21,7 @@ def collect_predictions(records: Sequence[Record]) -> pd.DataFrame:
     rows = [
         {
             "on": record["on"],
-            "commit": record["commit"][:7],
+            "commit": "-".join(part[:7] for part in record["commit"].split("-")),
             "date": record["date"],
             "study": number,
             "cell": cell,

@@ -315,7 +315,7 @@ def _make_ensemble(members: Sequence[Cell], repeats: int) -> Cell:
         role=Role.CANDIDATE,
         repeats=repeats,
         trained_parameters=sum(member.trained_parameters for member in members),
-        reason="The advised cells of all backbones, probabilities averaged: costs no training.",
+        reason="Advised cells of all backbones, probabilities averaged: no training but theirs.",
         members=tuple(members),
     )
 
