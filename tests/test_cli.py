@@ -1,6 +1,7 @@
 """The command line: what others script against."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -44,6 +45,31 @@ def run(disc_folder, tmp_path_factory):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out, done
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the threads of GNU's compiler")
+@pytest.mark.parametrize(
+    ("wished", "is_asleep"), [({}, True), ({"OMP_WAIT_POLICY": "ACTIVE"}, False)]
+)
+def test_threads_that_wait_sleep_unless_the_user_wishes_otherwise(wished, is_asleep):
+    """Beside another busy program threads that spin make a plan take two or three times as long."""
+    script = """
+import sys
+from meninx import cli
+sys.argv = ["meninx", "--help"]
+try:
+    cli.main()
+except SystemExit:
+    pass
+import torch
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", **wished}
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    (turns,) = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", found.stderr)
+    assert (int(turns) == 0) == is_asleep
 
 
 def test_a_study_prints_its_summary_as_json(run):

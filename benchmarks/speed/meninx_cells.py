@@ -12,9 +12,14 @@ from benchmarks.speed.torch_recipe import BACKBONE
 
 from meninx.cohort import Cohort, as_head
 from meninx.evaluate import Split
-from meninx.finetune import choose_precision, load_backbone, make_views
 from meninx.study.plan import Cell, Role
-from meninx.study.tasks import Task, fill_activations, make_classifier, run_tasks
+from meninx.study.tasks import (
+    Task,
+    choose_precisions,
+    fill_activations,
+    make_classifier,
+    run_tasks,
+)
 
 # All layers at the last resolution, as in (b).
 LAST_STAGE = "stage7"
@@ -72,9 +77,8 @@ def compete_with(strategy: str, cut: str | None = None, epochs: int | None = Non
     def make_own_cell(draw: Draw, cohort: Cohort) -> Cell:
         precision = "float32"
         if strategy != "full":
-            views = make_views(8)
-            backbone = load_backbone(BACKBONE)
-            precision = choose_precision(backbone, cohort.images, cohort.labels, views)
+            chosen = choose_precisions([BACKBONE], cohort.images, cohort.labels, 1.0, None)
+            precision = chosen[BACKBONE]
         return make_cell(strategy, cut, epochs and draw.epochs(epochs), precision)
 
     def cross_validate(draw: Draw, _: Path) -> CrossValidation:
