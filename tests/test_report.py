@@ -529,27 +529,20 @@ def test_estimates_are_written_with_their_interval():
     assert words.estimate(*Estimate(0.742, None, None)) == "0.74"
 
 
+SAME_CELL = {"cell": "a", "best": "a", "difference": 0.0, "low": 0.0, "high": 0.0}
+REACHES_0 = {"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
+BELOW_0 = {"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}
+
+
 @pytest.mark.parametrize(
     ("advice", "sentence"),
     [
-        ({"cell": "a", "best": "a", "difference": 0.0, "low": 0.0, "high": 0.0}, "also the best"),
-        ({"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}, "cannot tell"),
-        ({"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}, "not the best"),
-        (
-            {"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
-            | {"p_value": 0.007},
-            "do not agree",
-        ),
-        (
-            {"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}
-            | {"p_value": 0.06},
-            "do not agree",
-        ),
-        (
-            {"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
-            | {"p_value": 0.05},
-            "cannot tell",
-        ),
+        (SAME_CELL, "also the best"),
+        (REACHES_0, "cannot tell"),
+        (BELOW_0, "not the best"),
+        (REACHES_0 | {"p_value": 0.007}, "do not agree"),
+        (BELOW_0 | {"p_value": 0.06}, "do not agree"),
+        (REACHES_0 | {"p_value": 0.05}, "cannot tell"),
     ],
 )
 def test_the_page_says_whether_the_advice_held(run, without_figures, advice, sentence):
