@@ -337,6 +337,15 @@ def test_a_draw_that_is_not_complete_does_not_count(write, records):
     assert "## 2 draws" in write(records[:-1])
 
 
+def test_processors_of_one_name_that_can_do_different_things_are_two_machines(write, records):
+    able = records[0]["machine"] | {"capabilities": ["amx_bf16", "avx512_bf16"]}
+    of_both = [record | {"machine": able} if record["draw"] == 2 else record for record in records]
+    page = write(of_both)
+    assert "- **B**: abacus" in page
+    whole = [line for line in page.splitlines() if "| whole study in no more time" in line]
+    assert [line.split("|")[3].strip() for line in whole] == ["A", "B"]
+
+
 def test_the_process_that_waits_for_the_study_is_not_its_memory(write, records):
     noted = [record | {"peak_own_bytes": 0.15e9} for record in records]
     page = write(noted)

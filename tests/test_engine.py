@@ -11,6 +11,7 @@ import pytest
 import torch
 from timm.layers import Conv2dSame
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from meninx.backbones import Backbone
@@ -487,6 +488,33 @@ def test_activations_of_another_device_are_not_taken(discs, tmp_path, monkeypatc
     monkeypatch.setattr("meninx.finetune.activations.find_device", lambda: other)
     store.get(backbone, "stage7", discs[0][:1], views)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+def move_without_numbers(network, device):
+    """Put weights, in place, on a device that need not be there: kind and shape, no numbers."""
+    for module in network.modules():
+        for own in (module._parameters, module._buffers):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    there = torch.empty_like(tensor.detach(), device=device)
+                    own[name] = nn.Parameter(there, requires_grad=False)
+
+
+@pytest.mark.parametrize("name", [LITE0, "resnet18", "densenet121"])
+def test_a_prefix_runs_on_a_graphics_card_and_what_it_gives_comes_back(name, monkeypatch):
+    card, images = torch.device("cuda"), torch.zeros(8, 3, 64, 64)
+    network = FoldedNetwork.fold(Backbone.untrained(name).network, images[:1]).network
+    left_behind = copy.deepcopy(network[1])
+    monkeypatch.setattr(arithmetic, "find_device", lambda: card)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move_without_numbers(network, card)
+        found = dict(arithmetic.run_prefix(network, "stem", ["stage2", "head"], images))
+        assert {tensor.device.type for tensor in found.values()} == {"cpu"}
+        assert [len(tensor) for tensor in found.values()] == [8, 8]
+        move_without_numbers(left_behind, "cpu")
+        network[1] = left_behind
+        with pytest.raises(RuntimeError, match=r"cpu.*cuda|cuda.*cpu"):
+            list(arithmetic.run_prefix(network, "stem", ["stage2", "head"], images))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -24,8 +24,10 @@ def name_machines(records: Sequence[Record]) -> list[Record]:
     return [{**record, "on": letters[_identify(record)]} for record in records]
 
 
-def _identify(record: Record) -> tuple[str, int]:
-    return record["machine"]["processor"], record["machine"]["cores"]
+def _identify(record: Record) -> tuple[str, int, tuple[str, ...]]:
+    """Tell machines apart by what they can do, too: the same model comes with `amx` and without."""
+    machine = record["machine"]
+    return machine["processor"], machine["cores"], tuple(machine["capabilities"])
 
 
 def describe_machines(records: Sequence[Record]) -> str:
