@@ -490,29 +490,19 @@ def test_activations_of_another_device_are_not_taken(discs, tmp_path, monkeypatc
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
-def move_without_numbers(network, device):
-    """Put weights, in place, on a device that need not be there: kind and shape, no numbers."""
-    for module in network.modules():
-        for own in (module._parameters, module._buffers):
-            for name, tensor in own.items():
-                if tensor is not None:
-                    there = torch.empty_like(tensor.detach(), device=device)
-                    own[name] = nn.Parameter(there, requires_grad=False)
-
-
 @pytest.mark.parametrize("name", [LITE0, "resnet18", "densenet121"])
 def test_a_prefix_runs_on_a_graphics_card_and_what_it_gives_comes_back(name, monkeypatch):
     card, images = torch.device("cuda"), torch.zeros(8, 3, 64, 64)
     network = FoldedNetwork.fold(Backbone.untrained(name).network, images[:1]).network
     left_behind = copy.deepcopy(network[1])
     monkeypatch.setattr(arithmetic, "find_device", lambda: card)
+    # Kind, shape and place of tensors without numbers are followed without a card.
     with FakeTensorMode(allow_non_fake_inputs=True):
-        move_without_numbers(network, card)
+        network.to_empty(device=card)
         found = dict(arithmetic.run_prefix(network, "stem", ["stage2", "head"], images))
         assert {tensor.device.type for tensor in found.values()} == {"cpu"}
         assert [len(tensor) for tensor in found.values()] == [8, 8]
-        move_without_numbers(left_behind, "cpu")
-        network[1] = left_behind
+        network[1] = left_behind.to_empty(device="cpu")
         with pytest.raises(RuntimeError, match=r"cpu.*cuda|cuda.*cpu"):
             list(arithmetic.run_prefix(network, "stem", ["stage2", "head"], images))
 
