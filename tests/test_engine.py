@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,12 +19,14 @@ from meninx.backbones import Backbone
 from meninx.finetune import (
     ActivationStore,
     FineTunedClassifier,
+    FitTimes,
     arithmetic,
     choose_precision,
     count_partly_trained,
     load_backbone,
     make_views,
     time_fits,
+    time_heads,
     timing,
     training,
 )
@@ -580,12 +583,14 @@ def test_every_kind_of_fit_can_be_timed(discs):
         {"strategy": "full"},
     ]
     classifiers = [FineTunedClassifier(views=2, image_size=32, **one) for one in settings]
-    (timed,) = time_fits([classifiers], discs[0][0], images=12, classes=3)
-    assert all(min(times.reading, times.training, times.activations) > 0 for times in timed)
+    (timed,) = time_fits([classifiers], discs[0][0], classes=3)
+    assert all(min(times.reading, times.activations) > 0 for times in timed)
     solved, *stepwise = timed
-    assert solved.prediction == 0 and all(times.prediction > 0 for times in stepwise)
+    assert all(min(times.training, times.prediction) > 0 for times in stepwise)
+    # Its linear heads are timed apart.
+    assert solved.training == solved.prediction == solved.start == 0
     scratch = FineTunedClassifier(strategy="scratch", views=2, image_size=32)
-    ((times,),) = time_fits([[scratch]], discs[0][0], images=12, classes=3)
+    ((times,),) = time_fits([[scratch]], discs[0][0], classes=3)
     assert times.activations == 0 and min(times.reading, times.start, times.training) > 0
 
 
@@ -613,7 +618,7 @@ def test_putting_the_features_of_solved_heads_together_is_timed_with_reading(dis
         "meninx.finetune.timing.compute_all_features", lambda *_: (done.append(1), time.sleep(0.4))
     )
     classifier = FineTunedClassifier(strategy="frozen", views=2, image_size=32, batch_size=4)
-    ((times,),) = time_fits([[classifier]], discs[0][0], images=12, classes=3)
+    ((times,),) = time_fits([[classifier]], discs[0][0], classes=3)
     assert done == [1] and times.reading > 0.4 / 4
 
 
@@ -633,11 +638,10 @@ def test_a_disturbed_step_and_what_is_around_the_steps_do_not_count_for_every_st
     clock = SimpleNamespace(perf_counter=lambda: seconds[0])
     monkeypatch.setattr("meninx.finetune.timing.time", clock)
     monkeypatch.setattr("meninx.finetune.timing.train", train)
-    monkeypatch.setattr("meninx.finetune.timing._time_heads", lambda *_: (0.0, 0.0))
     classifier = FineTunedClassifier(
         strategy="partial", cut="stage7", views=2, image_size=32, batch_size=4
     )
-    ((times,),) = time_fits([[classifier]], discs[0][0], images=12, classes=3)
+    ((times,),) = time_fits([[classifier]], discs[0][0], classes=3)
     # What the first step took more than another is of a fit's start.
     assert (times.start, times.training) == (5 + 2 + 50 - 3, 3 / 4)
 
@@ -658,19 +662,37 @@ def test_each_networks_steps_are_timed_with_nothing_of_the_others_in_memory(disc
         )
         for cut in ("stage6", "stage7")
     ]
-    time_fits([classifiers], discs[0][0], images=12, classes=3)
+    time_fits([classifiers], discs[0][0], classes=3)
     # Of two networks; no fast form of a prefix is left.
     assert events == ["given back", 0] * 2
 
 
-def test_the_heads_of_a_handful_of_images_can_be_timed(discs):
-    timing._time_heads.cache_clear()
-    classifier = FineTunedClassifier(strategy="frozen", views=2, image_size=32)
-    ((times,),) = time_fits([[classifier]], discs[0][0], images=6, classes=2)
-    assert times.training > 0
+def test_a_prediction_is_timed_on_as_many_views_as_run_at_a_time(discs, monkeypatch):
+    seconds = [0.0]
+    seen = []
+
+    def compute(suffix, activations, views):
+        seen.append(views)
+        seconds[0] += 3 * views
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    monkeypatch.setattr(timing, "compute_all_features", compute)
+    settings = {"strategy": "partial", "cut": "stage7", "image_size": 32, "batch_size": 4}
+    for views, some in ((8, 4), (2, 2)):
+        classifier = FineTunedClassifier(views=views, **settings)
+        ((times,),) = time_fits([[classifier]], discs[0][0], classes=3)
+        # Once before, to warm up.
+        assert seen == [some] * 2 and times.prediction == 3 * views
+        seen.clear()
 
 
-def test_many_heads_together_are_timed_by_one_and_a_few(discs, monkeypatch):
+@pytest.mark.parametrize(("images", "classes"), [(6, 2), (12, 3), (3000, 3)])
+def test_linear_heads_of_a_few_and_of_many_images_can_be_timed(images, classes):
+    first, another = time_heads(2, 24, images, classes)
+    assert first >= 0 and another > 0
+
+
+def test_many_heads_together_are_timed_by_one_and_a_few(monkeypatch):
     seconds = [0.0]
     solved = []
 
@@ -680,14 +702,19 @@ def test_many_heads_together_are_timed_by_one_and_a_few(discs, monkeypatch):
 
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     monkeypatch.setattr(timing, "solve_linear_heads", solve)
-    timing._time_heads.cache_clear()
-    settings = {"strategy": "frozen", "views": 2, "image_size": 32}
-    groups = [[FineTunedClassifier(**settings)], [FineTunedClassifier(**settings)]]
-    timed = time_fits(groups, discs[0][0], images=12, classes=3)
-    timing._time_heads.cache_clear()
-    # Once for all backbones that give as many features.
+    assert time_heads(2, 24, images=12, classes=3) == (3, 2)
     assert solved == [10, 1]
-    assert [(times.start, times.training) for (times,) in timed] == [(3, 2)] * 2
+
+
+def test_fits_that_solve_linear_heads_take_what_those_take():
+    times = FitTimes(activations=1.0, reading=2.0, start=3.0, training=4.0, prediction=5.0)
+    many = FineTunedClassifier(strategy="frozen")
+    assert times.with_heads(many, 10.0, 0.1) == replace(times, start=10.0, training=0.1)
+    # Each fit begins with one.
+    once = FineTunedClassifier(strategy="partial", cut="stage7")
+    assert times.with_heads(once, 10.0, 0.1) == replace(times, start=13.1)
+    for settings in ({"strategy": "full"}, {"strategy": "frozen", "extra_layers": (4,)}):
+        assert times.with_heads(FineTunedClassifier(**settings), 10.0, 0.1) == times
 
 
 def test_the_looks_that_are_counted_are_those_that_are_taken(discs, monkeypatch):

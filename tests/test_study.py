@@ -31,10 +31,11 @@ from meninx.study import (
     read_prevalence,
     write_duration,
 )
-from meninx.study.costs import GROWTH, Costs, fit_into, price
+from meninx.study.costs import Costs, fit_into, price
 from meninx.study.crossvalidation import CrossValidation
 from meninx.study.fold_models import FoldModels
 from meninx.study.further import run_learning_curve, run_nested
+from meninx.study.measuring import GROWTH
 from meninx.study.plan import PARTIAL_SETTINGS
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import (
@@ -192,26 +193,38 @@ TIMES = FitTimes(
     training=0.002,
     prediction=0.01,
 )
+# Of linear heads the first, and another.
+HEADS = 0.1, 0.002
+A_HEAD = sum(HEADS)
 
 
 @pytest.fixture
 def priced(monkeypatch):
     """A plan of two backbones whose parts all take the same time."""
-    monkeypatch.setattr("meninx.study.costs.time_fits", _give_times)
-    monkeypatch.setattr("meninx.study.costs.count_arithmetic", lambda backbone, cut: 1.0)
+    give_times_to_measure(monkeypatch, _give_times)
+    monkeypatch.setattr("meninx.study.measuring.count_arithmetic", lambda backbone, cut: 1.0)
     plan = Plan.make(advise("partial", 1), (LITE0, LITE1))
     return plan, Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
 
 
-def _give_times(groups, image, images, classes):
+def give_times_to_measure(monkeypatch, time_fits):
+    monkeypatch.setattr("meninx.study.measuring.time_fits", time_fits)
+    monkeypatch.setattr("meninx.study.measuring.time_heads", _give_heads)
+
+
+def _give_times(groups, image, classes):
     return [[TIMES for _ in group] for group in groups]
+
+
+def _give_heads(views, width, images, classes):
+    return HEADS
 
 
 def test_a_cell_costs_its_fits_and_its_predictions(priced):
     plan, costs = priced
     cells = {cell.name: cell for cell in price(plan, costs).cells}
     # 40 images in 5 batches, all of them in each epoch.
-    once = 5 * (0.1 + 0.001 * 50 + 0.002 * PARTIAL_SETTINGS["epochs"] * 40) + 50 * 0.01
+    once = 5 * (0.1 + A_HEAD + 0.001 * 50 + 0.002 * PARTIAL_SETTINGS["epochs"] * 40) + 50 * 0.01
     partial = cells[f"{LITE0}-partial-stage7"]
     assert partial.predicted_seconds == pytest.approx(5 * once, rel=0.02)
     # Features are read once, and 25 heads are solved.
@@ -232,7 +245,7 @@ def test_nested_cross_validation_costs_every_candidate_once_more_in_each_fold(pr
     plan, costs = priced
     # In each fold 40 images, of which 32 are trained on in each of five folds inside.
     looks = costs.classifiers[f"{LITE0}-partial-stage7"].count_looks(32)
-    once = 5 * (0.1 + 0.001 * 40 + 0.002 * looks) + 40 * 0.01
+    once = 5 * (0.1 + A_HEAD + 0.001 * 40 + 0.002 * looks) + 40 * 0.01
     frozen = 0.1 + 40 * 0.001 + 5 * 0.002
     nested = replace(costs, is_nested=True)
     assert costs.predict_nested(plan.candidates) == pytest.approx(
@@ -247,7 +260,7 @@ def test_a_learning_curve_costs_the_costliest_candidate_on_parts_of_the_patients
     # Parts of 40 images: 10, 16, 24 and 32.
     partial = costs.classifiers[f"{LITE0}-partial-stage7"]
     looks = sum(partial.count_looks(part) for part in (10, 16, 24, 32))
-    member = 5 * (4 * 0.1 + 0.001 * 82 + 0.002 * looks + 40 * (0.001 + 0.01))
+    member = 5 * (4 * (0.1 + A_HEAD) + 0.001 * 82 + 0.002 * looks + 40 * (0.001 + 0.01))
     curve = replace(costs, measures_learning_curve=True)
     more = curve.predict_study(plan.cells) - costs.predict_study(plan.cells)
     assert more == pytest.approx(2 * member, rel=0.02)
@@ -270,7 +283,7 @@ def test_a_study_whose_learning_curve_is_of_the_chosen_cell_is_not_foretold(
     measured = SimpleNamespace(advice=advise("partial", 1))
     monkeypatch.setattr(SizeSimilarityMatrix, "measure", lambda *arguments: measured)
     monkeypatch.setattr("meninx.study.study.choose_precisions", lambda *arguments: {})
-    monkeypatch.setattr("meninx.study.costs.time_fits", _give_times)
+    give_times_to_measure(monkeypatch, _give_times)
     study = Study(disc_cohort, backbones=(LITE0,))
     curve = replace(study, measures_learning_curve=True)
     assert curve.plan(workers=1).predicted_seconds is None
@@ -282,14 +295,14 @@ def test_a_study_whose_learning_curve_is_of_the_chosen_cell_is_not_foretold(
 def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monkeypatch):
     timed = []
 
-    def give_times(groups, image, images, classes):
+    def give_times(groups, image, classes):
         timed.append([[one.strategy for one in group] for group in groups])
         seconds = float(len(timed))
-        return [[replace(TIMES, training=seconds) for _ in group] for group in groups]
+        return [[replace(TIMES, activations=seconds) for _ in group] for group in groups]
 
-    monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
+    give_times_to_measure(monkeypatch, give_times)
     monkeypatch.setattr(
-        "meninx.study.costs.run_in_workers",
+        "meninx.study.measuring.run_in_workers",
         lambda function, work, workers: [function(*one) for one in work],
     )
     plan = Plan.make(advise("partial", 1), (LITE0,))
@@ -299,8 +312,8 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
     timed.clear()
     costs = Costs.measure(plan, images=np.arange(50), classes=3, workers=4)
     assert timed == [[pretrained]] * 2 + [[scratch]] * 2
-    assert costs.times[f"{LITE0}-frozen"].training == 1.5
-    assert costs.times[f"{LITE0}-scratch"].training == 3.5
+    assert costs.times[f"{LITE0}-frozen"].activations == 1.5
+    assert costs.times[f"{LITE0}-scratch"].activations == 3.5
     timed.clear()
     Costs.measure(plan, images=np.arange(50), classes=3, workers=5)
     # One each: nobody waits for a process that has two.
@@ -320,7 +333,7 @@ def measure_costs(monkeypatch, paces, precisions=None):
     """
     timed = []
 
-    def give_times(groups, image, images, classes):
+    def give_times(groups, image, classes):
         timed.extend(f"{one.backbone}-{one.strategy}" for group in groups for one in group)
         return [[give_time(one) for one in group] for group in groups]
 
@@ -333,8 +346,8 @@ def measure_costs(monkeypatch, paces, precisions=None):
         larger = 4.0 if cut == "stem" else 3.0
         return larger if backbone.name == LITE1 else 1.0
 
-    monkeypatch.setattr("meninx.study.costs.time_fits", give_times)
-    monkeypatch.setattr("meninx.study.costs.count_arithmetic", count)
+    give_times_to_measure(monkeypatch, give_times)
+    monkeypatch.setattr("meninx.study.measuring.count_arithmetic", count)
     plan = Plan.make(advise("partial", 7), (LITE0, LITE1), precisions=precisions or {})
     return timed, Costs.measure(plan, images=np.arange(50), classes=3, workers=1).times
 
@@ -347,7 +360,8 @@ def test_of_networks_of_one_family_one_is_timed_and_arithmetic_tells_the_others(
     assert there == FitTimes(
         activations=pytest.approx(here.activations * 4**GROWTH),
         reading=here.reading,
-        start=pytest.approx(here.start * 3**GROWTH),
+        # The heads that they start from are of as many features.
+        start=pytest.approx((here.start - A_HEAD) * 3**GROWTH + A_HEAD),
         training=pytest.approx(here.training * 3**GROWTH),
         prediction=pytest.approx(here.prediction * 3**GROWTH),
     )

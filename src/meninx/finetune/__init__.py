@@ -24,7 +24,7 @@ from meninx.finetune.convolution import count_partly_trained
 from meninx.finetune.ensemble import Ensemble
 from meninx.finetune.heads import build_head
 from meninx.finetune.strategy import Strategy
-from meninx.finetune.timing import FitTimes, count_arithmetic, time_fits
+from meninx.finetune.timing import FitTimes, count_arithmetic, time_fits, time_heads
 from meninx.finetune.views import make_views
 
 __all__ = [
@@ -48,4 +48,5 @@ __all__ = [
     "quicken",
     "run_in_parts",
     "time_fits",
+    "time_heads",
 ]

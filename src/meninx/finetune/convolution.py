@@ -223,10 +223,9 @@ def fuse_activations(network: nn.Module, example: torch.Tensor) -> None:
     """
     if not torch.backends.mkldnn.is_available():
         return
-    with torch.inference_mode():
-        expected = network(example)
+    pairs, expected = find_followers(network, example, (nn.ReLU, nn.ReLU6))
     replaced: dict[str, nn.Module] = {}
-    for name, behind in find_followers(network, example, (nn.ReLU, nn.ReLU6)):
+    for name, behind in pairs:
         convolution, activation = network.get_submodule(name), network.get_submodule(behind)
         assert isinstance(convolution, nn.Conv2d)
         if _pads_with_zeros(convolution):

@@ -45,11 +45,10 @@ class FoldedNetwork:
             An input ``(n, c, h, w)`` of it: which layer feeds which is found by running it.
         """
         folded = copy.deepcopy(network).eval()
-        with torch.inference_mode():
-            expected = folded(example)
+        found, expected = find_followers(folded, example, (nn.BatchNorm2d,))
         pairs = [
             (convolution, norm)
-            for convolution, norm in find_followers(folded, example, (nn.BatchNorm2d,))
+            for convolution, norm in found
             if _has_statistics(folded.get_submodule(norm))
         ]
         for convolution, norm in pairs:
@@ -92,7 +91,7 @@ def are_near(given: torch.Tensor, expected: torch.Tensor) -> bool:
 
 def find_followers(
     network: nn.Module, example: torch.Tensor, kinds: tuple[type[nn.Module], ...]
-) -> list[tuple[str, str]]:
+) -> tuple[list[tuple[str, str]], torch.Tensor]:
     """Run a network, and find the layers whose input is what a convolution gave.
 
     Parameters
@@ -108,6 +107,8 @@ def find_followers(
     -------
     list of (str, str)
         The names of a convolution and the layer behind it, where each works only once.
+    torch.Tensor
+        What the network gave.
     """
     # With how often each was changed in place: what is added to it comes between the two layers.
     made: list[tuple[torch.Tensor, int, str]] = []
@@ -139,11 +140,11 @@ def find_followers(
     try:
         # Inference mode does not count changes.
         with torch.inference_mode(False), torch.no_grad():
-            network(example)
+            given: torch.Tensor = network(example)
     finally:
         for hook in hooks:
             hook.remove()
-    return [pair for pair in pairs if all(calls[name] == 1 for name in pair)]
+    return [pair for pair in pairs if all(calls[name] == 1 for name in pair)], given
 
 
 def _has_statistics(norm: nn.Module) -> bool:

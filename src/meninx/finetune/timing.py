@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from meninx.finetune.arithmetic import PART, bring_into_fast_form, forget_fast_f
 from meninx.finetune.classifier import FineTunedClassifier
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_heads
-from meninx.finetune.prediction import compute_all_features
+from meninx.finetune.prediction import PREDICTION_BATCH, compute_all_features
 from meninx.finetune.training import Batch, train
 from meninx.finetune.views import make_views
 from meninx.memory import give_memory_back
@@ -54,11 +54,11 @@ class FitTimes:
         Of what is stored of one image, for solved heads also putting it together; of the image
         itself where nothing is frozen.
     start
-        Of a fit: copying and folding the suffix, solving the head that it starts from, what
-        gradient descent does before its first step and after its last, and what its first step
-        takes more than another. Of solved heads, what the first takes more than another.
+        Of a fit: copying and folding the suffix, what gradient descent does before its first step
+        and after its last, and what its first step takes more than another. See also
+        :meth:`with_heads`.
     training
-        Of gradient descent for each image and step, or of one more linear head.
+        Of gradient descent for each image and step.
     prediction
         Of one image in all its views, from the cut on.
     """
@@ -68,6 +68,28 @@ class FitTimes:
     start: float
     training: float
     prediction: float
+
+    def with_heads(self, classifier: FineTunedClassifier, first: float, another: float) -> Self:
+        """Add what linear heads take, where a fit solves any.
+
+        Parameters
+        ----------
+        classifier
+            That is fitted.
+        first, another
+            Of :func:`time_heads`.
+
+        Returns
+        -------
+        FitTimes
+            Of solved heads, ``start`` is what the first takes more than another, and ``training``
+            what another takes. Gradient descent that starts from a solved head takes one a fit.
+        """
+        if classifier.is_solved:
+            return replace(self, start=first, training=another)
+        if classifier.starts_solved:
+            return replace(self, start=self.start + first + another)
+        return self
 
 
 @dataclass(frozen=True)
@@ -82,14 +104,14 @@ class _Trial:
         Images a step.
     take_steps
         Takes some steps; gives the seconds around them, and of each. None where none are taken.
-    predict
-        Predicts one image in all its views.
+    time_prediction
+        Gives the seconds of predicting one image in all its views.
     """
 
     times: FitTimes
     batch: int = 1
     take_steps: Callable[[], tuple[float, list[float]]] | None = None
-    predict: Callable[[], object] = lambda: None
+    time_prediction: Callable[[], float] = lambda: 0.0
 
     def finish(self) -> FitTimes:
         """Take the steps and predict, and put what that took beside what was known."""
@@ -99,12 +121,11 @@ class _Trial:
         give_memory_back()
         around, (first, *others) = self.take_steps()
         step = float(np.median(others))
-        _, prediction = _time(self.predict)
         return replace(
             self.times,
             start=self.times.start + around + max(first - step, 0.0),
             training=step / self.batch,
-            prediction=prediction,
+            prediction=self.time_prediction(),
         )
 
 
@@ -162,10 +183,9 @@ def _count_run(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, 
 def time_fits(
     groups: Sequence[Sequence[FineTunedClassifier]],
     image: Image,
-    images: int,
     classes: int,
 ) -> list[list[FitTimes]]:
-    """Time the parts of the fits of some classifiers on this machine, on one thread.
+    """Time the parts of the fits of some classifiers, linear heads apart, on one thread.
 
     Parameters
     ----------
@@ -174,22 +194,22 @@ def time_fits(
         size, views and precision.
     image
         One of the cohort.
-    images, classes
+    classes
         How many there are.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return _try_all(groups, image, (images, classes), Path(folder))
+        return _try_all(groups, image, classes, Path(folder))
 
 
 def _try_all(
     groups: Sequence[Sequence[FineTunedClassifier]],
     image: Image,
-    counts: tuple[int, int],
+    classes: int,
     folder: Path,
 ) -> list[list[FitTimes]]:
     """Time all fits; on return nothing that is stored in the folder is held any more."""
     trials = [
-        _prepare(group, image, counts, folder / str(number)) for number, group in enumerate(groups)
+        _prepare(group, image, classes, folder / str(number)) for number, group in enumerate(groups)
     ]
     forget_fast_forms()
     # All processes get here within some tenths of a second. Beside one that only prepares, a step
@@ -200,7 +220,7 @@ def _try_all(
 def _prepare(
     classifiers: Sequence[FineTunedClassifier],
     image: Image,
-    counts: tuple[int, int],
+    classes: int,
     folder: Path,
 ) -> list[_Trial]:
     """Time what the fits of a group do once, and get ready for their steps."""
@@ -216,7 +236,7 @@ def _prepare(
         warm.fill(backbone, cuts, [image], views[:PART])
         _, seconds = _time(lambda: store.fill(backbone, cuts, [image], views))
     return [
-        _prepare_fit(classifier, network, store, image, seconds, counts)
+        _prepare_fit(classifier, network, store, image, seconds, classes)
         for classifier, network in zip(classifiers, networks, strict=True)
     ]
 
@@ -227,28 +247,25 @@ def _prepare_fit(
     store: ActivationStore,
     image: Image,
     activations: float,
-    counts: tuple[int, int],
+    classes: int,
 ) -> _Trial:
-    (backbone, cut), (images, classes) = network, counts
+    backbone, cut = network
     views = make_views(classifier.views, classifier.augmentation)
     batch = max(classifier.batch_size, classes)
     stored, reading = _time(lambda: store.get(backbone, cut, [image] * batch, views))
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
-        start, another = _time_heads(len(views), backbone.features, images, classes)
-        return _Trial(FitTimes(activations, (reading + putting) / batch, start, another, 0.0))
+        return _Trial(FitTimes(activations, (reading + putting) / batch, 0.0, 0.0, 0.0))
     (fast, suffix), start = _time(lambda: _start(classifier, stored))
-    if classifier.starts_solved:
-        start += sum(_time_heads(len(views), backbone.features, images, classes))
     one = store.get(backbone, cut, [image], views)
-    predict = partial(compute_all_features, suffix, one, len(views))
-    predict()  # warms up
+    time_prediction = partial(_time_prediction, suffix, one, len(views))
+    time_prediction()  # warms up
     head = classifier.make_head(backbone.features, classes)
     return _Trial(
         FitTimes(activations, reading / batch, start, 0.0, 0.0),
         batch,
         partial(_take_steps, classifier, fast.network, head, stored, classes),
-        predict,
+        time_prediction,
     )
 
 
@@ -292,10 +309,28 @@ def _take_steps(
     return whole - float(steps.sum()), steps.tolist()
 
 
-# The same for all backbones that give as many features, as the packaged ones do.
-@lru_cache(maxsize=1)
-def _time_heads(views: int, width: int, images: int, classes: int) -> tuple[float, float]:
-    """Time solving linear heads together: what the first takes more than another, and another."""
+def _time_prediction(suffix: nn.Module, one: Activations, views: int) -> float:
+    """Time the prediction of one image in all its views, by as many of them as run at a time."""
+    some = min(views, PREDICTION_BATCH)
+    _, seconds = _time(lambda: compute_all_features(suffix, one, some))
+    return seconds * views / some
+
+
+def time_heads(views: int, width: int, images: int, classes: int) -> tuple[float, float]:
+    """Time solving linear heads together, on one thread.
+
+    Parameters
+    ----------
+    views, width
+        How many features each image has, in how many views.
+    images, classes
+        How many there are.
+
+    Returns
+    -------
+    float, float
+        Seconds that the first head takes more than another, and that another takes.
+    """
     some = max(min(images, MOST_IMAGES), 2 * classes)
     random = np.random.default_rng(0)
     common = random.normal(size=(some, 1, DIRECTIONS)) @ random.normal(size=(DIRECTIONS, width))

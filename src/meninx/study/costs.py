@@ -2,37 +2,21 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from meninx.finetune import (
-    EXACT,
-    FineTunedClassifier,
-    FitTimes,
-    Strategy,
-    count_arithmetic,
-    time_fits,
-)
+from meninx.finetune import FineTunedClassifier, FitTimes, Strategy
 from meninx.study.further import FRACTIONS
+from meninx.study.measuring import measure_fits
 from meninx.study.plan import Cell, LeftOut, Plan, Role
 from meninx.study.tasks import make_classifier
-from meninx.study.workers import run_in_workers
 
 # A fit of a simple baseline, and what each image adds to it: too short to be worth measuring.
 BASELINE_SECONDS = {"majority": (0.0002, 0.0), "histogram": (0.004, 4e-6)}
 
 # What comes after the cells: statistics, heatmaps, report.
 REST_SECONDS = 20.0
-
-# Standard deviation of the logarithm of a cell's time of a step, measured again and again on a
-# machine whose processor others use, too.
-NOISE = 0.2
-
-# Larger networks keep a processor busier: the time of lite0 to lite2 grows with some such power of
-# their arithmetic, on each of four processors.
-GROWTH = 0.8
 
 
 @dataclass(frozen=True)
@@ -82,22 +66,7 @@ class Costs:
         classifiers = {
             cell.name: make_classifier(cell, seed=0) for cell in plan.cells if cell.is_fitted
         }
-        stand_ins = _find_stand_ins(classifiers)
-        timed = {name: one for name, one in classifiers.items() if stand_ins[name] == name}
-        shares = _deal_out(_group_by_prefix(timed), count)
-        about = images[0], len(images), classes
-        work = [
-            ([[classifiers[name] for name in group] for group in share], *about) for share in shares
-        ]
-        found: dict[str, list[FitTimes]] = {}
-        for share, given in zip(shares, run_in_workers(time_fits, work, workers), strict=True):
-            for name, own in zip(chain(*share), chain(*given), strict=True):
-                found.setdefault(name, []).append(own)
-        times = _even_out({name: _average(own) for name, own in found.items()}, classifiers)
-        times = {
-            name: _infer(times[other], classifiers[other], classifiers[name])
-            for name, other in stand_ins.items()
-        }
+        times = measure_fits(classifiers, images, classes, count)
         return cls(len(images), plan.folds, count, times, classifiers)
 
     def predict_cell(self, cell: Cell) -> float:
@@ -170,106 +139,6 @@ class Costs:
         times, classifier = self.times[cell.name], self.classifiers[cell.name]
         looks = 1 if classifier.is_solved else classifier.count_looks(images)
         return times.start + times.reading * images + times.training * looks
-
-
-def _find_stand_ins(classifiers: Mapping[str, FineTunedClassifier]) -> dict[str, str]:
-    """Find, for each classifier, the one that is timed in its place: the first like it, or itself.
-
-    Networks of the same kinds of layers, trained from the same cut on, differ by what their
-    arithmetic says, where both prefixes are exact or both fast. How long steps from another cut on
-    take, on maps of another size, it does not say.
-    """
-    first: dict[tuple[object, ...], str] = {}
-    stand_ins = {name: name for name in classifiers}
-    for name, one in classifiers.items():
-        if one.strategy != Strategy.SCRATCH:
-            backbone, cut = one.choose_network()
-            layers, features = backbone.find_kinds_of_layers(), backbone.features
-            is_exact = one.precision == EXACT
-            kind = (one.strategy, cut, layers, features, is_exact, one.image_size)
-            stand_ins[name] = first.setdefault(kind, name)
-    return stand_ins
-
-
-def _group_by_prefix(classifiers: Mapping[str, FineTunedClassifier]) -> list[list[str]]:
-    """Group classifiers by their frozen network, whose activations they share, largest first."""
-    groups: dict[tuple[object, ...], list[str]] = {}
-    for name, one in classifiers.items():
-        is_pretrained = one.strategy != Strategy.SCRATCH
-        key = (one.backbone, is_pretrained, one.image_size, one.precision, one.augmentation)
-        groups.setdefault(key, []).append(name)
-    return sorted(groups.values(), key=len, reverse=True)
-
-
-def _deal_out(groups: Sequence[list[str]], count: int) -> list[list[list[str]]]:
-    """Deal out groups to processes, each of which gets one and all of which get as much to do.
-
-    Each is given, the largest first, to the process that has least; where there are more
-    processes, some groups to several of them.
-    """
-    shares: list[list[list[str]]] = [[] for _ in range(count)]
-    most = max(count, len(groups))
-    for turn in range(most):
-        least = min(shares, key=lambda share: sum(map(len, share)))
-        least.append(groups[turn * len(groups) // most])
-    return shares
-
-
-def _average(times: Sequence[FitTimes]) -> FitTimes:
-    """Average what several processes measured at the same time."""
-    return FitTimes(*np.mean([astuple(one) for one in times], axis=0).tolist())
-
-
-def _even_out(
-    times: Mapping[str, FitTimes], classifiers: Mapping[str, FineTunedClassifier]
-) -> dict[str, FitTimes]:
-    """Take from like cells' times of training what differs between them by chance.
-
-    How cells of one strategy differ is mostly known from their arithmetic. So the logarithms of
-    their paces, seconds for what the arithmetic says, are drawn to their mean as far as noise
-    explains their spread: empirical Bayes, with the variance of the noise known (Efron and Morris
-    1973, J. Am. Stat. Assoc. 68). Cells of which one is really slower differ by more, and keep what
-    was measured.
-    """
-    even = dict(times)
-    for strategy in (Strategy.PARTIAL, Strategy.FULL):
-        alike = [name for name in times if classifiers[name].strategy == strategy]
-        if len(alike) < 2:
-            continue
-        expected = np.array([_expect(classifiers[name]) for name in alike])
-        paces = np.log([times[name].training for name in alike] / expected)
-        spread = max(paces.var(ddof=1), NOISE**2)
-        paces = paces.mean() + (1 - NOISE**2 / spread) * (paces - paces.mean())
-        for name, training in zip(alike, (np.exp(paces) * expected).tolist(), strict=True):
-            even[name] = replace(times[name], training=training)
-    return even
-
-
-def _infer(times: FitTimes, timed: FineTunedClassifier, alike: FineTunedClassifier) -> FitTimes:
-    """Say what a fit takes from what one like it took.
-
-    From lite0's those of lite1 and lite2 are foretold within a tenth, on each of four processors;
-    of other families' some are a sixth too short, VGG-19's a quarter too long (docs/benchmarks.md).
-    """
-    if alike is timed:
-        return times
-    backbones = [one.choose_network()[0] for one in (alike, timed)]
-    whole, whole_timed = (count_arithmetic(backbone, "stem") ** GROWTH for backbone in backbones)
-    own, own_timed = _expect(alike), _expect(timed)
-    # Of heads alone there is none: they are the same.
-    factor = own / own_timed if own_timed else 1.0
-    return FitTimes(
-        activations=times.activations * whole / whole_timed,
-        reading=times.reading,
-        start=times.start * factor,
-        training=times.training * factor,
-        prediction=times.prediction * factor,
-    )
-
-
-def _expect(classifier: FineTunedClassifier) -> float:
-    """Say how the time of a classifier's steps compares with another's, by their arithmetic."""
-    return count_arithmetic(*classifier.choose_network()) ** GROWTH
 
 
 def price(plan: Plan, costs: Costs, spent: float = 0.0) -> Plan:
