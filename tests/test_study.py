@@ -326,6 +326,24 @@ def test_cells_of_one_network_are_timed_together_while_every_worker_is_busy(monk
     assert timed == [[pretrained, scratch], [pretrained[:2], pretrained[:2]]]
 
 
+def test_linear_heads_are_timed_once_for_backbones_that_give_as_many_features(monkeypatch):
+    timed = []
+    give_times_to_measure(monkeypatch, _give_times)
+    monkeypatch.setattr(
+        "meninx.study.measuring.time_heads", lambda *about: (timed.append(about), HEADS)[1]
+    )
+    plan = Plan.make(advise("partial", 1), (LITE0, LITE1))
+    Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
+    assert timed == [(8, 1280, 50, 3)]
+    timed.clear()
+    features = {LITE0: 1280, LITE1: 640}
+    monkeypatch.setattr(
+        Backbone, "features", property(lambda backbone: features[backbone.name]), raising=False
+    )
+    Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
+    assert timed == [(8, 1280, 50, 3), (8, 640, 50, 3)]
+
+
 def measure_costs(monkeypatch, paces, precisions=None):
     """Measure two backbones, the second with three times the arithmetic, four as a whole.
 
