@@ -342,6 +342,13 @@ def test_linear_heads_are_timed_once_for_backbones_that_give_as_many_features(mo
     )
     Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
     assert timed == [(8, 1280, 50, 3), (8, 640, 50, 3)]
+    timed.clear()
+    # Whoever trains everything solves none.
+    plan = Plan.make(advise("partial", 1), (LITE0,), (Strategy.FULL,))
+    assert "full" in {cell.strategy for cell in plan.cells}
+    plan = replace(plan, cells=tuple(cell for cell in plan.cells if cell.strategy == "full"))
+    Costs.measure(plan, images=np.arange(50), classes=3, workers=1)
+    assert timed == []
 
 
 def measure_costs(monkeypatch, paces, precisions=None):

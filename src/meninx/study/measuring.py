@@ -59,7 +59,11 @@ def measure_fits(
     stand_ins = _find_stand_ins(classifiers)
     timed = {name: one for name, one in classifiers.items() if stand_ins[name] == name}
     shares = _deal_out(_group_by_prefix(timed), workers)
-    kinds = {name: _find_kind_of_head(one) for name, one in pretrained.items()}
+    kinds = {
+        name: _find_kind_of_head(one)
+        for name, one in pretrained.items()
+        if one.is_solved or one.starts_solved
+    }
     distinct = tuple(dict.fromkeys(kinds.values()))
 
     work: list[tuple[Any, ...]] = [
@@ -77,7 +81,7 @@ def measure_fits(
     for name, one in pretrained.items():
         other = stand_ins[name]
         own = _infer(times[other], arithmetic[other], arithmetic[name])
-        foretold[name] = own.with_heads(one, *heads[kinds[name]])
+        foretold[name] = own.with_heads(one, *heads[kinds[name]]) if name in kinds else own
     return {**times, **foretold}
 
 
