@@ -7,9 +7,11 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 from timm.layers import Conv2dSame
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -20,6 +22,7 @@ from meninx.finetune import (
     ActivationStore,
     FineTunedClassifier,
     FitTimes,
+    Strategy,
     arithmetic,
     choose_precision,
     count_partly_trained,
@@ -37,8 +40,11 @@ from meninx.finetune.convolution import (
     fuse_activations,
     quicken_convolutions,
 )
+from meninx.finetune.depth import draw_left_out, find_residual_blocks, leave_out
 from meninx.finetune.folding import FoldedNetwork
+from meninx.finetune.gradients import differentiate_inputs, differentiate_weight
 from meninx.finetune.training import Recipe, draw_batches, train
+from meninx.finetune.training_form import TrainingForm
 from tests.conftest import NEEDS_BFLOAT16, draw_disc
 
 LITE0 = "tf_efficientnet_lite0"
@@ -131,6 +137,35 @@ def test_a_fast_depthwise_convolution_has_the_true_gradients(kernel, stride, pad
     assert torch.allclose(fast(images), convolution(images), atol=1e-5)
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 0), (3, 2, 0)]
+)
+def test_depthwise_gradients_are_the_true_ones_in_either_kind_of_number(
+    kernel, stride, padding, dtype
+):
+    # Small whole numbers: both kinds hold them, and their sums, exactly.
+    generator = torch.Generator().manual_seed(0)
+    images, weight = (
+        torch.randint(-2, 3, shape, generator=generator).float().requires_grad_()
+        for shape in ((2, 6, 11, 10), (6, 1, kernel, kernel))
+    )
+    outputs = functional.conv2d(images, weight, None, stride, padding, 1, 6)
+    gradient = torch.randint(-1, 2, outputs.shape, generator=generator).float()
+    expected = torch.autograd.grad(outputs, (images, weight), gradient)
+    with torch.no_grad():
+        given = [
+            one.to(dtype).contiguous(memory_format=torch.channels_last)
+            for one in (gradient, weight, images)
+        ]
+    shape = ((stride, stride), (padding, padding))
+    inputs = differentiate_inputs(*given[:2], images.shape, *shape)
+    assert torch.equal(inputs.float(), expected[0])
+    # Sums over all pixels are larger than bfloat16 counts.
+    of_weight = differentiate_weight(*given, *shape).float()
+    torch.testing.assert_close(of_weight, expected[1], atol=1e-3, rtol=2**-8)
 
 
 @pytest.mark.parametrize("size", [(12, 12), (13, 11), (14, 17)], ids=str)
@@ -380,9 +415,9 @@ def train_on_maps(suffix, side):
     [
         (48, torch.bfloat16, [3, 2, 3] * 2),
         (48, torch.float32, [3, 2, 3] * 2),
-        (20, torch.float32, [4, 4] * 2),
-        (20, torch.bfloat16, [8] * 2),
-        (14, torch.float32, [8] * 2),
+        (33, torch.float32, [4, 4] * 2),
+        (33, torch.bfloat16, [8] * 2),
+        (30, torch.float32, [8] * 2),
     ],
 )
 def test_a_step_is_divided_where_its_maps_would_take_too_much_memory(
@@ -559,8 +594,7 @@ def test_part_of_an_image_is_enough_to_fold_a_suffix_for_training(cut, discs, mo
         "fold",
         lambda network, example: (seen.append(example.shape[-1]), fold(network, example))[1],
     )
-    classifier = FineTunedClassifier(strategy="partial", cut=cut)
-    given = classifier.bring_into_training_form(backbone, cut, activations)
+    given = TrainingForm.of_suffix(backbone, cut, Strategy.PARTIAL, activations).folded
     whole = activations.batch([0], [0])
     assert seen == [whole.shape[-1] * 128 // 224]
     expected = fold(backbone.suffix(cut), whole)
@@ -570,6 +604,109 @@ def test_part_of_an_image_is_enough_to_fold_a_suffix_for_training(cut, discs, mo
     assert all(
         torch.equal(weights[name], one) for name, one in expected.network.state_dict().items()
     )
+
+
+# Depth
+class _Adding(nn.Module):
+    """A residual block, or one that only looks like it."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 1))
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x + self.layers(x)
+
+
+def _make_deep_network():
+    torch.manual_seed(3)
+    blocks = [_Adding(), nn.Sequential(nn.Conv2d(4, 4, 1)), _Adding(2.0), _Adding(), _Adding(0.0)]
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*blocks, nn.Conv2d(4, 5, 1), pool).eval()
+
+
+def test_residual_blocks_are_found_by_what_they_do():
+    network = _make_deep_network()
+    example = torch.rand(1, 4, 3, 3)
+    before = network(example)
+    assert find_residual_blocks(network, example) == ["0", "3"]
+    assert torch.equal(network(example), before)
+    # Nothing can be seen where nothing comes in.
+    assert find_residual_blocks(network, torch.zeros(1, 4, 3, 3)) == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "count"),
+    [(LITE0, "stage4", 7), (LITE0, "stage7", 0), ("resnet18", "stage3", 2), ("vgg11", "stage4", 0)],
+)
+def test_residual_blocks_of_real_networks_are_found(name, cut, count):
+    backbone = Backbone.untrained(name).resized(64)
+    with torch.inference_mode():
+        maps = backbone.prefix(cut).eval()(torch.rand(1, 3, 64, 64))
+    activations = StoredActivations((maps.clone(),))
+    form = TrainingForm.of_suffix(backbone, cut, Strategy.PARTIAL, activations)
+    assert len(form.residual_blocks) == count
+
+
+@hypothesis.given(
+    blocks=st.integers(0, 12), steps=st.integers(1, 40), share=st.floats(0, 1), seed=st.integers(0)
+)
+def test_each_step_leaves_out_as_many_blocks_and_each_block_is_left_out_as_often(
+    blocks, steps, share, seed
+):
+    names = [f"block{number}" for number in range(blocks)]
+    drawn = draw_left_out(names, steps, share, seed)
+    assert drawn == draw_left_out(names, steps, share, seed)
+    assert [len(set(step)) for step in drawn] == [round(share * blocks)] * steps
+    often = [sum(name in step for step in drawn) for name in names]
+    assert not often or max(often) - min(often) <= 1
+
+
+def test_other_seeds_leave_out_other_blocks():
+    names = [f"block{number}" for number in range(7)]
+    assert draw_left_out(names, 9, 0.4, 0) != draw_left_out(names, 9, 0.4, 1)
+
+
+def test_blocks_that_are_left_out_hand_on_what_they_are_given_until_the_end():
+    network = _make_deep_network()
+    example = torch.rand(2, 4, 3, 3)
+    whole = network(example)
+    without = nn.Sequential(*[network[number] for number in (1, 2, 4, 5, 6)])(example)
+    with pytest.raises(ZeroDivisionError), leave_out(network, ("0", "3")):
+        assert torch.equal(network(example), without)
+        raise ZeroDivisionError
+    assert torch.equal(network(example), whole)
+
+
+def test_training_leaves_out_the_blocks_that_it_is_told():
+    maps, labels = torch.rand(40, 1, 4, 3, 3), np.arange(40) % 2
+    changed = {}
+    for share in (0.0, 0.5, 1.0):
+        network, head = _make_deep_network(), nn.Linear(5, 2)
+        before = copy.deepcopy(network.state_dict())
+        recipe = Recipe(8, 8, 1e-2, 0.0, 0.0, left_out=share)
+        batches = draw_batches(40, 1, recipe, seed=0)
+        train(network, head, StoredActivations(tuple(maps)), labels, batches, recipe, 0, ("0", "3"))
+        changed[share] = {
+            name.partition(".")[0]
+            for name, weights in network.state_dict().items()
+            if not torch.equal(weights, before[name])
+        }
+    assert changed[0.0] == changed[0.5] == {"0", "1", "2", "3", "4", "5"}
+    assert changed[1.0] == {"1", "2", "4", "5"}
+
+
+def test_only_partial_fits_from_a_solved_head_leave_blocks_out():
+    shares = {
+        (strategy, layers): FineTunedClassifier(
+            strategy=strategy, extra_layers=layers
+        ).recipe.left_out
+        for strategy in Strategy
+        for layers in ((), (8,))
+    }
+    assert shares.pop((Strategy.PARTIAL, ())) > 0
+    assert set(shares.values()) == {0.0}
 
 
 # Timing
@@ -629,7 +766,7 @@ def test_a_disturbed_step_and_what_is_around_the_steps_do_not_count_for_every_st
     # The first step warms up, and another has to wait.
     steps = iter([50, 2, 80, 3])
 
-    def train(suffix, head, stored, labels, batches, recipe, seed):
+    def train(suffix, head, stored, labels, batches, *_):
         seconds[0] += 5
         for _ in batches:
             seconds[0] += next(steps)

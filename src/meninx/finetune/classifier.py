@@ -1,7 +1,6 @@
 """The fine-tuned classifier: a scikit-learn estimator around a pretrained network."""
 
 import copy
-import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -18,18 +17,17 @@ from meninx.backbones import Backbone
 from meninx.cohort import Images
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
-from meninx.finetune.arithmetic import EXACT, SIDE_TO_TRY
-from meninx.finetune.convolution import freeze_depthwise, fuse_activations, quicken_convolutions
-from meninx.finetune.folding import FoldedNetwork
+from meninx.finetune.arithmetic import EXACT
 from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
 from meninx.finetune.prediction import average_logits, compute_all_features
 from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, count_passes, draw_batches, train
+from meninx.finetune.training_form import TrainingForm
 from meninx.finetune.views import make_views
 
 # Of the head that training starts from, and the last part of the steps that is averaged
 # (benchmarks/accuracy_notes.md).
-START_REGULARISATION, AVERAGED = 0.003, 0.5
+START_REGULARISATION, AVERAGED, LEFT_OUT = 0.003, 0.5, 0.4
 
 
 class FineTunedClassifier(ClassifierMixin, BaseEstimator):
@@ -83,8 +81,9 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     convolutions: few images say little about either, and a step takes less than half the time.
     Without extra layers ``partial`` starts from a linear head that was solved on what the
     pretrained network makes of the images (Kumar et al. 2022, "Fine-tuning can distort pretrained
-    features"), here loosely, and ends in the average of its last steps' weights (Izmailov et al.
-    2018, "Averaging weights leads to wider optima").
+    features"), here loosely, leaves out two in five residual blocks in each step (Huang et al.
+    2016, "Deep networks with stochastic depth"), and ends in the average of its last steps' weights
+    (Izmailov et al. 2018, "Averaging weights leads to wider optima").
     ``scratch`` has no statistics to keep and learns them. Fitted with
     the same seed on the same images, the same machine gives the same network, bit for bit.
 
@@ -173,11 +172,13 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         elif self.cut_ == "head":
             self._train(suffix, head, activations, targets)
         else:
-            fast = self.bring_into_training_form(self.backbone_, self.cut_, activations)
-            self._train(fast.network, head, activations, targets)
+            form = TrainingForm.of_suffix(
+                self.backbone_, self.cut_, Strategy(self.strategy), activations
+            )
+            self._train(form.network, head, activations, targets, form.residual_blocks)
             # A new copy: none beside the fast one, and its optimiser, is there until now.
             suffix = self.backbone_.suffix(self.cut_)
-            fast.write_back(suffix)
+            form.write_back(suffix)
         self.suffix_, self.head_ = suffix.eval(), head.eval()
         return self
 
@@ -337,12 +338,17 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         return head
 
     def _train(
-        self, suffix: nn.Module, head: nn.Module, activations: Activations, targets: np.ndarray
+        self,
+        suffix: nn.Module,
+        head: nn.Module,
+        activations: Activations,
+        targets: np.ndarray,
+        residual_blocks: Sequence[str] = (),
     ) -> None:
         """Train the suffix and the head together."""
-        recipe = self.recipe
-        batches = draw_batches(len(targets), self.views, recipe, self.random_state)
-        train(suffix, head, activations, targets, batches, recipe, self.random_state)
+        recipe, seed = self.recipe, self.random_state
+        batches = draw_batches(len(targets), self.views, recipe, seed)
+        train(suffix, head, activations, targets, batches, recipe, seed, residual_blocks)
 
     @property
     def recipe(self) -> Recipe:
@@ -354,40 +360,12 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
             averaged=AVERAGED if self.starts_solved else 0.0,
+            left_out=LEFT_OUT if self.starts_solved else 0.0,
         )
 
     def count_looks(self, images: int) -> int:
         """Count how often gradient descent looks at an image, all steps together."""
         return images * count_passes(images, self.recipe)
-
-    def bring_into_training_form(
-        self, backbone: Backbone, cut: str, activations: Activations
-    ) -> FoldedNetwork:
-        """Bring a copy of a backbone's suffix into the form that trains fastest.
-
-        Pretrained BatchNorm layers are folded: their statistics stay ImageNet's, since few
-        images say little about them. ``partial`` keeps the depthwise convolutions as well.
-
-        Parameters
-        ----------
-        backbone, cut
-            The suffix is the part of the backbone from the cut on.
-        activations
-            Its input: part of the first image shows which layer feeds which.
-        """
-        suffix, example = backbone.suffix(cut), activations.batch([0], [0]).float()
-        side = math.ceil(example.shape[-1] * SIDE_TO_TRY / backbone.input_size)
-        example = example[..., :side, :side]
-        strategy = Strategy(self.strategy)
-        if strategy is Strategy.SCRATCH:
-            fast = FoldedNetwork(suffix, ())
-        else:
-            fast = FoldedNetwork.fold(suffix, example)
-        fuse_activations(fast.network, example)
-        quicken_convolutions(fast.network)
-        if strategy is Strategy.PARTIAL:
-            freeze_depthwise(fast.network)
-        return fast
 
 
 def load_backbone(name: str, weights: Path | None = None) -> Backbone:

@@ -24,7 +24,9 @@ from meninx.finetune.classifier import FineTunedClassifier
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_heads
 from meninx.finetune.prediction import PREDICTION_BATCH, compute_all_features
+from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Batch, train
+from meninx.finetune.training_form import TrainingForm
 from meninx.finetune.views import make_views
 from meninx.memory import give_memory_back
 
@@ -256,7 +258,7 @@ def _prepare_fit(
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
         return _Trial(FitTimes(activations, (reading + putting) / batch, 0.0, 0.0, 0.0))
-    (fast, suffix), start = _time(lambda: _start(classifier, stored))
+    (form, suffix), start = _time(lambda: _start(classifier, stored))
     one = store.get(backbone, cut, [image], views)
     time_prediction = partial(_time_prediction, suffix, one, len(views))
     time_prediction()  # warms up
@@ -264,20 +266,20 @@ def _prepare_fit(
     return _Trial(
         FitTimes(activations, reading / batch, start, 0.0, 0.0),
         batch,
-        partial(_take_steps, classifier, fast.network, head, stored, classes),
+        partial(_take_steps, classifier, form, head, stored, classes),
         time_prediction,
     )
 
 
-def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[FoldedNetwork, nn.Module]:
+def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[TrainingForm, nn.Module]:
     """Do what a fit does before and after its training."""
     backbone, cut = classifier.choose_network()
     if cut == "head":
-        return FoldedNetwork(nn.Identity(), ()), nn.Identity()
-    fast = classifier.bring_into_training_form(backbone, cut, stored)
+        return TrainingForm(FoldedNetwork(nn.Identity(), ()), ()), nn.Identity()
+    form = TrainingForm.of_suffix(backbone, cut, Strategy(classifier.strategy), stored)
     suffix = backbone.suffix(cut)
-    fast.write_back(suffix)
-    return fast, suffix.eval()
+    form.write_back(suffix)
+    return form, suffix.eval()
 
 
 class _WatchedBatches(list[Batch]):
@@ -293,7 +295,7 @@ class _WatchedBatches(list[Batch]):
 
 def _take_steps(
     classifier: FineTunedClassifier,
-    suffix: nn.Module,
+    form: TrainingForm,
     head: nn.Module,
     stored: Activations,
     classes: int,
@@ -304,7 +306,8 @@ def _take_steps(
     labels = np.arange(len(stored)) % classes
     # The average is begun once a fit, which would count for every step.
     recipe = replace(classifier.recipe, averaged=0.0)
-    _, whole = _time(lambda: train(suffix, head, stored, labels, batches, recipe, seed=0))
+    blocks = form.residual_blocks
+    _, whole = _time(lambda: train(form.network, head, stored, labels, batches, recipe, 0, blocks))
     steps = np.diff(batches.moments)
     return whole - float(steps.sum()), steps.tolist()
 

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_swa_multi_avg_fn
 from meninx.errors import TrainingError
 from meninx.finetune.activations import Activations
 from meninx.finetune.arithmetic import find_fast_dtype
+from meninx.finetune.depth import draw_left_out, leave_out
 from meninx.finetune.prediction import compute_features
 
 WARM_UP = 0.2
@@ -23,9 +24,9 @@ WARM_UP = 0.2
 # smaller maps every part would only pay again for its weights, a seventh of a step at 33 x 33:
 # those of the packaged backbones from stage4 on are left whole.
 LARGE_MAP, PART_OF_LARGE = 40, 3
-# Numbers of float32 take twice the memory: from 17 x 17 on (lite2 from stage4) a part costs less
-# than a tenth of a step, and leaves 246 of 356 MiB a worker.
-MIDDLE_MAP, PART_OF_MIDDLE = 16, 4
+# Numbers of float32 take twice the memory: of maps larger than 30 x 30 (lite2 from stage4) a part
+# keeps 65 instead of 120 MiB a worker, for a tenth more time.
+MIDDLE_MAP, PART_OF_MIDDLE = 30, 5
 
 # Fewer steps teach a new head nothing: with 20 images, 12 of them left it 10 points of balanced
 # accuracy below 30 (phantom and CE-MRI, docs/advice.md). Fewer looks at images, all steps together,
@@ -63,6 +64,8 @@ class Recipe:
         Part of the target that is spread over all classes.
     averaged
         The last part of the steps, 0 to 1, whose weights are averaged; 0 takes the last step's.
+    left_out
+        The share of its residual blocks that a network does without in each step, 0 to 1.
     """
 
     epochs: int
@@ -71,6 +74,7 @@ class Recipe:
     weight_decay: float
     label_smoothing: float
     averaged: float = 0.0
+    left_out: float = 0.0
 
 
 def train(
@@ -81,6 +85,7 @@ def train(
     batches: Sequence[Batch],
     recipe: Recipe,
     seed: int,
+    residual_blocks: Sequence[str] = (),
 ) -> None:
     """Train a suffix and a head in place; both end in evaluation mode.
 
@@ -97,7 +102,9 @@ def train(
     recipe
         How to train.
     seed
-        Of the dropout. The global random state is left as it was.
+        Of the dropout, and of the blocks left out. The global random state is left as it was.
+    residual_blocks
+        The names of the suffix's blocks that a step can leave out.
 
     Raises
     ------
@@ -107,6 +114,7 @@ def train(
     targets = torch.as_tensor(labels, dtype=torch.long)
     counts = torch.bincount(targets).float()
     weights = len(targets) / (len(counts) * counts)
+    left_out = draw_left_out(residual_blocks, len(batches), recipe.left_out, seed)
     network = nn.Sequential(suffix, head).to(memory_format=torch.channels_last).train()
     parameters = _list_trained(network)
     most = _choose_part(activations) if _sees_images_apart(network) else None
@@ -117,16 +125,17 @@ def train(
         torch.default_generator.manual_seed(seed)
         for step, (rows, seen) in enumerate(batches):
             optimiser.zero_grad()
-            for part in _divide(len(rows), most or len(rows)):
-                logits = head(compute_features(suffix, activations.batch(rows[part], seen[part])))
-                losses = functional.cross_entropy(
-                    logits,
-                    targets[rows[part]],
-                    weights,
-                    label_smoothing=recipe.label_smoothing,
-                    reduction="sum",
-                )
-                (losses / weights[targets[rows]].sum()).backward()
+            with leave_out(suffix, left_out[step]):
+                for part in _divide(len(rows), most or len(rows)):
+                    inputs = activations.batch(rows[part], seen[part])
+                    losses = functional.cross_entropy(
+                        head(compute_features(suffix, inputs)),
+                        targets[rows[part]],
+                        weights,
+                        label_smoothing=recipe.label_smoothing,
+                        reduction="sum",
+                    )
+                    (losses / weights[targets[rows]].sum()).backward()
             nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
             optimiser.step()
             schedule.step()
