@@ -12,6 +12,7 @@ from meninx.finetune.arithmetic import SIDE_TO_TRY
 from meninx.finetune.convolution import freeze_depthwise, fuse_activations, quicken_convolutions
 from meninx.finetune.depth import find_residual_blocks
 from meninx.finetune.folding import FoldedNetwork
+from meninx.finetune.pooling import quicken_pools
 from meninx.finetune.strategy import Strategy
 
 
@@ -61,6 +62,7 @@ class TrainingForm:
         if strategy is Strategy.PARTIAL:
             blocks = find_residual_blocks(network, example)
         quicken_convolutions(network)
+        quicken_pools(network)
         if strategy is Strategy.PARTIAL:
             freeze_depthwise(network)
         return cls(folded, tuple(blocks))
