@@ -44,6 +44,7 @@ from meninx.study.tasks import (
     divide,
     fit_classifier,
     fit_on_all,
+    make_classifier,
     run_tasks,
 )
 from meninx.study.verdict import CellResult
@@ -168,6 +169,23 @@ def test_cells_are_trained_as_the_matrix_advises():
     # A head that can be solved needs fewer epochs.
     (linear,) = [cell for cell in Plan.make(advise("partial"), (LITE0,)).cells if cell.is_advised]
     assert linear.settings["epochs"] == 7
+
+
+@pytest.mark.parametrize(
+    ("images", "folds", "left_out"),
+    [(None, 5, 0.4), (53, 5, 0.4), (45, 5, 0.4), (44, 5, 0.0), (38, 10, 0.0), (40, 10, 0.4)],
+)
+def test_blocks_are_left_out_of_steps_only_where_a_fold_has_images_enough(images, folds, left_out):
+    plan = Plan.make(advise("partial", 2), (LITE0, LITE1), folds=folds, images=images)
+    cells = [one for cell in plan.cells for one in (cell, *cell.members)]
+    found = {
+        cell.strategy: cell.settings.get("blocks_left_out") for cell in cells if not cell.members
+    }
+    assert found.pop("partial") == left_out
+    assert set(found.values()) == {None}
+    partial = [cell for cell in cells if cell.strategy == "partial"]
+    assert {cell.settings["blocks_left_out"] for cell in partial} == {left_out} and len(partial) > 4
+    assert make_classifier(partial[0], seed=0).recipe.left_out == left_out
 
 
 def test_strategies_that_are_asked_for_replace_the_advice():

@@ -27,7 +27,7 @@ from meninx.finetune.views import make_views
 
 # Of the head that training starts from, and the last part of the steps that is averaged
 # (benchmarks/accuracy_notes.md).
-START_REGULARISATION, AVERAGED, LEFT_OUT = 0.003, 0.5, 0.4
+START_REGULARISATION, AVERAGED = 0.003, 0.5
 
 
 class FineTunedClassifier(ClassifierMixin, BaseEstimator):
@@ -54,6 +54,9 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         pretrained on.
     epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout
         Of gradient descent, which trains all but the linear head of ``frozen``.
+    blocks_left_out
+        The share of its residual blocks that ``partial`` does without in each step, 0 to 1, where
+        it starts from a solved head.
     weights
         A weight file for the backbone, in place of the usual sources.
     precision
@@ -81,7 +84,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     convolutions: few images say little about either, and a step takes less than half the time.
     Without extra layers ``partial`` starts from a linear head that was solved on what the
     pretrained network makes of the images (Kumar et al. 2022, "Fine-tuning can distort pretrained
-    features"), here loosely, leaves out two in five residual blocks in each step (Huang et al.
+    features"), here loosely, leaves some residual blocks out of each step (Huang et al.
     2016, "Deep networks with stochastic depth"), and ends in the average of its last steps' weights
     (Izmailov et al. 2018, "Averaging weights leads to wider optima").
     ``scratch`` has no statistics to keep and learns them. Fitted with
@@ -114,6 +117,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         weight_decay: float = 0.05,
         label_smoothing: float = 0.1,
         dropout: float = 0.3,
+        blocks_left_out: float = 0.4,
         weights: Path | None = None,
         precision: str = EXACT,
         random_state: int = 0,
@@ -132,6 +136,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.dropout = dropout
+        self.blocks_left_out = blocks_left_out
         self.weights = weights
         self.precision = precision
         self.random_state = random_state
@@ -360,7 +365,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
             averaged=AVERAGED if self.starts_solved else 0.0,
-            left_out=LEFT_OUT if self.starts_solved else 0.0,
+            left_out=self.blocks_left_out if self.starts_solved else 0.0,
         )
 
     def count_looks(self, images: int) -> int:

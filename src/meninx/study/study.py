@@ -196,6 +196,7 @@ class Study:
             folds=len({split.fold for split in splits}),
             repeats=len({split.repeat for split in splits}),
             precisions=precisions,
+            images=len(cohort.samples),
         )
         costs = replace(
             Costs.measure(plan, cohort.images, len(cohort.classes), workers),
