@@ -608,6 +608,8 @@ def test_part_of_an_image_is_enough_to_fold_a_suffix_for_training(cut, discs, mo
 
 
 # Pooling
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_fast_pool_gives_the_same_bits_forwards_and_backwards(dtype):
     maps = torch.randn(3, 5, 7, 7).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -625,6 +627,8 @@ def test_a_fast_pool_gives_the_same_bits_forwards_and_backwards(dtype):
 
 
 # Depth
+
+
 class _Adding(nn.Module):
     """A residual block, or one that only looks like it."""
 
@@ -840,10 +844,12 @@ def test_a_prediction_is_timed_on_as_many_views_as_run_at_a_time(discs, monkeypa
 
 
 @pytest.mark.parametrize(("images", "classes"), [(6, 2), (12, 3), (3000, 3)])
-def test_linear_heads_of_a_few_and_of_many_images_can_be_timed(images, classes):
+def test_linear_heads_of_a_few_and_of_many_images_can_be_timed(images, classes, monkeypatch):
+    # By the clock one head alone may take as long as ten where other processes are busy.
+    clock = SimpleNamespace(perf_counter=time.thread_time)
+    monkeypatch.setattr("meninx.finetune.timing.time", clock)
     first, another = time_heads(2, 24, images, classes)
-    # On a busy machine one head alone may take as long as ten.
-    assert min(first, another) >= 0 < first + another
+    assert first >= 0 and another > 0
 
 
 def test_many_heads_together_are_timed_by_one_and_a_few(monkeypatch):

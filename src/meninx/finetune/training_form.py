@@ -58,12 +58,11 @@ class TrainingForm:
             folded = FoldedNetwork.fold(suffix, example)
         network = folded.network
         fuse_activations(network, example)
-        blocks: list[str] = []
-        if strategy is Strategy.PARTIAL:
-            blocks = find_residual_blocks(network, example)
+        is_partial = strategy is Strategy.PARTIAL
+        blocks = find_residual_blocks(network, example) if is_partial else []
         quicken_convolutions(network)
         quicken_pools(network)
-        if strategy is Strategy.PARTIAL:
+        if is_partial:
             freeze_depthwise(network)
         return cls(folded, tuple(blocks))
 

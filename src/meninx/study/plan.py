@@ -207,10 +207,10 @@ class Plan:
             cells.append(_make_scratch(loaded[0]))
         has_few = images is not None and images * (folds - 1) / folds < FEWEST_TO_LEAVE_OUT
         share = 0.0 if has_few else BLOCKS_LEFT_OUT
-        settled = (
-            _set_blocks_left_out(_set_precision(cell, precisions or {}), share) for cell in cells
-        )
-        cells = [replace(cell, is_first=cell.backbone == backbones[0]) for cell in settled]
+        cells = [
+            replace(_settle(cell, precisions or {}, share), is_first=cell.backbone == backbones[0])
+            for cell in cells
+        ]
         return cls(tuple(cells), folds)
 
     @property
@@ -330,26 +330,17 @@ def _make_ensemble(members: Sequence[Cell], repeats: int) -> Cell:
     )
 
 
-def _set_blocks_left_out(cell: Cell, share: float) -> Cell:
-    """Say how many blocks the steps of a cell leave out, where it starts from a solved head."""
+def _settle(cell: Cell, precisions: Mapping[str, str], blocks_left_out: float) -> Cell:
+    """Give a cell the settings that its backbone and the cohort's size decide."""
     if cell.members:
-        return replace(
-            cell, members=tuple(_set_blocks_left_out(one, share) for one in cell.members)
-        )
-    if cell.strategy != Strategy.PARTIAL or cell.settings["extra_layers"]:
-        return cell
-    return replace(cell, settings={**cell.settings, "blocks_left_out": share})
-
-
-def _set_precision(cell: Cell, precisions: Mapping[str, str]) -> Cell:
-    """Give a cell with stored activations the precision of its backbone."""
-    if cell.members:
-        members = tuple(_set_precision(member, precisions) for member in cell.members)
+        members = tuple(_settle(one, precisions, blocks_left_out) for one in cell.members)
         return replace(cell, members=members)
-    if cell.strategy not in (Strategy.FROZEN, Strategy.PARTIAL):
-        return cell
-    precision = precisions.get(cell.backbone, "float32")
-    return replace(cell, settings={**cell.settings, "precision": precision})
+    more: dict[str, Any] = {}
+    if cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
+        more["precision"] = precisions.get(cell.backbone, "float32")
+    if cell.strategy == Strategy.PARTIAL and not cell.settings["extra_layers"]:
+        more["blocks_left_out"] = blocks_left_out
+    return replace(cell, settings={**cell.settings, **more})
 
 
 def _make_scratch(backbone: Backbone) -> Cell:
