@@ -26,6 +26,7 @@ from meninx.finetune import (
     arithmetic,
     choose_precision,
     count_partly_trained,
+    counting,
     load_backbone,
     make_views,
     time_fits,
@@ -349,6 +350,14 @@ def test_a_prefix_in_its_fast_form_gives_what_the_network_does(name):
         assert (fast(images) - expected).abs().max() < 1e-3 * expected.abs().max()
 
 
+def test_an_exact_fast_form_stays_exact_when_another_is_made_of_it():
+    backbone = Backbone.untrained("resnet18")
+    exact = arithmetic.make_fast_form(backbone, "float32")
+    fast = arithmetic.make_fast_form(backbone, "bfloat16-from-stage1")
+    assert {one.dtype for one in exact.parameters()} == {torch.float32}
+    assert {one.dtype for one in fast.parameters()} == {torch.float32, torch.bfloat16}
+
+
 def test_depthwise_convolutions_are_all_that_is_frozen():
     suffix = Backbone.untrained(LITE0).suffix("stage6")
     before = sum(p.numel() for p in suffix.parameters())
@@ -608,6 +617,21 @@ def test_part_of_an_image_is_enough_to_fold_a_suffix_for_training(cut, discs, mo
     )
 
 
+@pytest.mark.parametrize("strategy", [Strategy.PARTIAL, Strategy.FULL, Strategy.SCRATCH])
+def test_what_is_trained_is_a_copy(strategy):
+    backbone = Backbone.untrained("resnet18")
+    before = {name: one.clone() for name, one in backbone.network.state_dict().items()}
+    activations = StoredActivations((torch.rand(1, 256, 8, 8),))
+    form = TrainingForm.of_suffix(backbone, "stage4", strategy, activations)
+    assert all(one.requires_grad for one in form.network.parameters())
+    with torch.no_grad():
+        for one in form.network.parameters():
+            one.add_(1.0)
+    after = backbone.network.state_dict()
+    assert all(torch.equal(after[name], one) for name, one in before.items())
+    assert not any(one.requires_grad for one in backbone.network.parameters())
+
+
 # Pooling
 
 
@@ -756,18 +780,71 @@ def test_the_arithmetic_of_one_look_is_that_of_the_networks_convolutions():
     backbone = Backbone.load(LITE0)
     # timm's tf_efficientnet_lite0 has 385.2 million, 1.3 of them in its head of 1,000 classes, and
     # 6.74 million numbers come out of its convolutions.
-    whole = timing.count_arithmetic(backbone, "stem")
+    whole = counting.count_arithmetic(backbone, "stem")
     assert whole == pytest.approx(np.sqrt(383.9e6 * 6.74e6), rel=0.001)
-    deeper = [timing.count_arithmetic(backbone, cut) for cut in backbone.cuts]
+    deeper = [counting.count_arithmetic(backbone, cut) for cut in backbone.cuts]
     assert deeper == sorted(deeper, reverse=True) and deeper[0] == whole and deeper[-1] == 0
+
+
+@pytest.mark.parametrize(("dtype", "cost"), [(torch.float32, 1.1), (torch.bfloat16, 1.0)])
+def test_a_step_that_is_divided_for_its_memory_is_said_to_cost_more(dtype, cost, monkeypatch):
+    monkeypatch.setattr(training, "find_fast_dtype", lambda: dtype)
+    lite0, lite2 = (load_backbone(f"tf_efficientnet_lite{number}") for number in (0, 2))
+    # Maps of 33 x 33 pixels, and of 28 x 28; there is no step from the head on.
+    assert counting.estimate_cost_of_steps(lite2, "stage4") == cost
+    assert counting.estimate_cost_of_steps(lite0, "stage4") == 1.0
+    assert counting.estimate_cost_of_steps(lite2, "stage5") == 1.0
+    assert counting.estimate_cost_of_steps(lite2, "head") == 1.0
 
 
 def test_the_arithmetic_of_a_large_network_is_a_number():
     # More than 2^63 times each other; no memory is taken on torch's device of shapes alone.
     layer = nn.Linear(200_000, 200_000, device="meta")
     images = torch.empty(64, 200_000, device="meta")
-    _, (multiplications, numbers) = timing._count_run(layer, images)
+    _, (multiplications, numbers) = counting._count_run(layer, images)
     assert math.sqrt(multiplications * numbers) == pytest.approx(64 * 200_000**1.5)
+
+
+def test_the_weights_of_a_network_from_scratch_are_made_up_once_and_belong_to_its_start(
+    discs, monkeypatch
+):
+    seconds, made = [0.0], []
+    untrained = Backbone.untrained
+
+    def make_up(name, seed):
+        made.append(name)
+        seconds[0] += 7
+        return untrained(name, seed)
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    monkeypatch.setattr(Backbone, "untrained", make_up)
+    scratch = FineTunedClassifier(strategy="scratch", views=2, image_size=32, batch_size=4)
+    ((times,),) = time_fits([[scratch]], discs[0][0], classes=3)
+    assert made == [LITE0] and times.start == 7
+
+
+@pytest.mark.parametrize(("classes", "read"), [(3, 4), (6, 6)])
+def test_as_few_images_are_read_as_tell_how_long_it_takes(classes, read, discs, monkeypatch):
+    found = []
+    get = ActivationStore.get
+
+    def watch(store, backbone, cut, images, views):
+        found.append(len(images))
+        return get(store, backbone, cut, images, views)
+
+    monkeypatch.setattr(ActivationStore, "get", watch)
+    seen = []
+    monkeypatch.setattr(
+        timing, "train", lambda _, __, stored, labels, batches, *___: seen.extend(batches)
+    )
+    monkeypatch.setattr(timing.np, "diff", lambda _: np.ones(timing.STEPS))
+    classifier = FineTunedClassifier(
+        strategy="partial", cut="stage7", views=2, image_size=32, batch_size=9
+    )
+    time_fits([[classifier]], discs[0][0], classes)
+    assert found == [read, 1]
+    rows, views = seen[0]
+    assert rows == [row % read for row in range(9)] and views == [0, 1] * 4 + [0]
 
 
 def test_putting_the_features_of_solved_heads_together_is_timed_with_reading(discs, monkeypatch):
@@ -865,7 +942,8 @@ def test_many_heads_together_are_timed_by_one_and_a_few(monkeypatch):
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     monkeypatch.setattr(timing, "solve_linear_heads", solve)
     assert time_heads(2, 24, images=12, classes=3) == (3, 2)
-    assert solved == [10, 1]
+    # The first warms up.
+    assert solved == [1, 10, 1]
 
 
 def test_fits_that_solve_linear_heads_take_what_those_take():

@@ -413,6 +413,16 @@ def test_of_networks_of_one_family_one_is_timed_and_arithmetic_tells_the_others(
     assert there == replace(here, activations=pytest.approx(here.activations * 4**GROWTH))
 
 
+def test_steps_that_cost_more_are_foretold_to_take_longer(monkeypatch):
+    monkeypatch.setattr(
+        "meninx.study.measuring.estimate_cost_of_steps",
+        lambda backbone, cut: 1.5 if backbone.name == LITE1 and cut == "stage1" else 1.0,
+    )
+    _, times = measure_costs(monkeypatch, {("partial", "stage1"): 5.0})
+    here, there = (times[f"{name}-partial-stage1"] for name in (LITE0, LITE1))
+    assert there.training == pytest.approx(here.training * 1.5 * 3**GROWTH)
+
+
 def test_networks_of_which_one_is_exact_are_both_timed(monkeypatch):
     timed, _ = measure_costs(monkeypatch, {}, {LITE0: "bfloat16-from-stem", LITE1: "float32"})
     assert f"{LITE1}-partial" in timed and f"{LITE1}-frozen" in timed

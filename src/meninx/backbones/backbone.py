@@ -152,8 +152,12 @@ class Backbone:
         BackboneError
             There is no such cut.
         """
+        return copy.deepcopy(self.behind(cut)).requires_grad_(True)
+
+    def behind(self, cut: str) -> nn.Module:
+        """Give what :meth:`suffix` copies, sharing its layers with :attr:`network`."""
         after = self.network[self._position(cut) :]
-        return copy.deepcopy(after).requires_grad_(True) if len(after) else nn.Identity()
+        return after if len(after) else nn.Identity()
 
     def find_kinds_of_layers(self) -> frozenset[type[nn.Module]]:
         """Find of what classes its layers are: networks of one family have the same."""

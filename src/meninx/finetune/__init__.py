@@ -21,10 +21,11 @@ from meninx.finetune.baselines import (
 )
 from meninx.finetune.classifier import FineTunedClassifier, load_backbone
 from meninx.finetune.convolution import count_partly_trained
+from meninx.finetune.counting import count_arithmetic, estimate_cost_of_steps
 from meninx.finetune.ensemble import Ensemble
 from meninx.finetune.heads import build_head
 from meninx.finetune.strategy import Strategy
-from meninx.finetune.timing import FitTimes, count_arithmetic, time_fits, time_heads
+from meninx.finetune.timing import FitTimes, time_fits, time_heads
 from meninx.finetune.views import make_views
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "compute_histograms",
     "count_arithmetic",
     "count_partly_trained",
+    "estimate_cost_of_steps",
     "forget_fast_forms",
     "load_backbone",
     "make_histogram_classifier",

@@ -159,9 +159,11 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
 
 
 def make_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
-    """Make a new copy of a backbone in the form that runs fastest; see above."""
-    network = copy.deepcopy(_quicken_backbone(backbone))
-    is_fast = False
+    """Make a copy of a backbone in the form that runs fastest; see above."""
+    quick = _quicken_backbone(backbone)
+    if precision == EXACT:
+        return quick
+    network, is_fast = copy.deepcopy(quick), False
     for name, child in network.named_children():
         is_fast = is_fast or precision == f"bfloat16-from-{name}"
         child.to(dtype=torch.bfloat16 if is_fast else torch.float32)

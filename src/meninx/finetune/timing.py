@@ -3,17 +3,15 @@
 Each part is done for real, on an image of the cohort, for as short as can be.
 """
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
-import torch
 from torch import nn
 
 from meninx.backbones import Backbone
@@ -34,6 +32,9 @@ from meninx.memory import give_memory_back
 # and memory comes page by page. Of three more the median leaves out one that had to wait. Measured
 # 40 times over on a restless machine it spread as little as eight steps at two moments did.
 STEPS = 4
+
+# Images that are read: more would only take longer.
+READ = 4
 
 # Enough for linear heads to show how long they take.
 MOST_IMAGES, SOME_HEADS = 64, 10
@@ -131,57 +132,6 @@ class _Trial:
         )
 
 
-def count_arithmetic(backbone: Backbone, cut: str) -> float:
-    """Count how much a backbone has to do for one look at an image, forwards from a cut on.
-
-    Returns
-    -------
-    float
-        The geometric mean of multiply-accumulates, which take the time where processors multiply
-        slowly, and of the numbers that layers give, which take it where they multiply fast; 0 from
-        ``head`` on.
-    """
-    counts = _count_stages(backbone)
-    names = [*counts, "head"]
-    behind = names[names.index(cut) : -1]
-    multiplications, numbers = (sum(counts[name][kind] for name in behind) for kind in (0, 1))
-    return math.sqrt(multiplications * numbers)
-
-
-@lru_cache(maxsize=16)
-def _count_stages(backbone: Backbone) -> dict[str, tuple[int, int]]:
-    """Count multiply-accumulates, and the numbers that layers give, of each stage for a look.
-
-    PyTorch's own counter warns whoever imports it without a compiler for graphics cards.
-    """
-    side = backbone.input_size
-    x = torch.zeros(1, 3, side, side).contiguous(memory_format=torch.channels_last)
-    counts = {}
-    with torch.inference_mode():
-        for name, stage in backbone.network.named_children():
-            x, counts[name] = _count_run(stage, x)
-    return counts
-
-
-def _count_run(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Run a network, and count its multiply-accumulates and the numbers that its layers give."""
-    multiplications = numbers = 0
-
-    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal multiplications, numbers
-        # Each number is a sum over one filter.
-        multiplications += output.numel() * layer.get_parameter("weight")[0].numel()
-        numbers += output.numel()
-
-    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        return network(inputs), (multiplications, numbers)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def time_fits(
     groups: Sequence[Sequence[FineTunedClassifier]],
     image: Image,
@@ -227,53 +177,50 @@ def _prepare(
 ) -> list[_Trial]:
     """Time what the fits of a group do once, and get ready for their steps."""
     first = classifiers[0]
-    networks = [classifier.choose_network() for classifier in classifiers]
-    backbone = networks[0][0]
     cuts = [cut for classifier in classifiers for cut in classifier.needed_cuts]
     views = make_views(first.views, first.augmentation)
     seconds = 0.0
     warm, store = (ActivationStore(folder / name, first.precision) for name in ("1", "2"))
     if cuts:
+        backbone, _ = first.choose_network()
         bring_into_fast_form(backbone, first.precision)
         warm.fill(backbone, cuts, [image], views[:PART])
         _, seconds = _time(lambda: store.fill(backbone, cuts, [image], views))
-    return [
-        _prepare_fit(classifier, network, store, image, seconds, classes)
-        for classifier, network in zip(classifiers, networks, strict=True)
-    ]
+    return [_prepare_fit(classifier, store, image, seconds, classes) for classifier in classifiers]
 
 
 def _prepare_fit(
     classifier: FineTunedClassifier,
-    network: tuple[Backbone, str],
     store: ActivationStore,
     image: Image,
     activations: float,
     classes: int,
 ) -> _Trial:
-    backbone, cut = network
+    # Making up the weights of one from scratch takes as long as all else before its first step.
+    (backbone, cut), choosing = _time(classifier.choose_network)
     views = make_views(classifier.views, classifier.augmentation)
-    batch = max(classifier.batch_size, classes)
-    stored, reading = _time(lambda: store.get(backbone, cut, [image] * batch, views))
+    batch, some = max(classifier.batch_size, classes), max(READ, classes)
+    stored, reading = _time(lambda: store.get(backbone, cut, [image] * some, views))
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
-        return _Trial(FitTimes(activations, (reading + putting) / batch, 0.0, 0.0, 0.0))
-    (form, suffix), start = _time(lambda: _start(classifier, stored))
+        return _Trial(FitTimes(activations, (reading + putting) / some, 0.0, 0.0, 0.0))
+    (form, suffix), start = _time(lambda: _start(classifier, backbone, cut, stored))
     one = store.get(backbone, cut, [image], views)
     time_prediction = partial(_time_prediction, suffix, one, len(views))
     time_prediction()  # warms up
     head = classifier.make_head(backbone.features, classes)
     return _Trial(
-        FitTimes(activations, reading / batch, start, 0.0, 0.0),
+        FitTimes(activations, reading / some, choosing + start, 0.0, 0.0),
         batch,
-        partial(_take_steps, classifier, form, head, stored, classes),
+        partial(_take_steps, classifier, form, head, stored, batch, classes),
         time_prediction,
     )
 
 
-def _start(classifier: FineTunedClassifier, stored: Activations) -> tuple[TrainingForm, nn.Module]:
-    """Do what a fit does before and after its training."""
-    backbone, cut = classifier.choose_network()
+def _start(
+    classifier: FineTunedClassifier, backbone: Backbone, cut: str, stored: Activations
+) -> tuple[TrainingForm, nn.Module]:
+    """Do what a fit does with its network before and after its training."""
     if cut == "head":
         return TrainingForm(FoldedNetwork(nn.Identity(), ()), ()), nn.Identity()
     form = TrainingForm.of_suffix(backbone, cut, Strategy(classifier.strategy), stored)
@@ -298,11 +245,13 @@ def _take_steps(
     form: TrainingForm,
     head: nn.Module,
     stored: Activations,
+    batch: int,
     classes: int,
 ) -> tuple[float, list[float]]:
-    """Take steps on all that is stored: seconds around them, and of each."""
-    rows = list(range(len(stored)))
-    batches = _WatchedBatches([(rows, [row % classifier.views for row in rows])] * STEPS)
+    """Take steps on what is stored, again and again: seconds around them, and of each."""
+    rows = [row % len(stored) for row in range(batch)]
+    seen = [number % classifier.views for number in range(batch)]
+    batches = _WatchedBatches([(rows, seen)] * STEPS)
     labels = np.arange(len(stored)) % classes
     # The average is begun once a fit, which would count for every step.
     recipe = replace(classifier.recipe, averaged=0.0)
@@ -341,7 +290,7 @@ def time_heads(views: int, width: int, images: int, classes: int) -> tuple[float
     features = np.maximum(common / np.sqrt(DIRECTIONS) + 0.7 * own, 0).astype(np.float32)
     labels = np.arange(some) % classes
     sides = [np.delete(np.arange(some), head % some) for head in range(SOME_HEADS)]
-    # What is done for the first time is done among the many, or they would seem to take less.
+    solve_linear_heads(features, labels, sides[:1], 1.0)  # warms up
     _, together = _time(lambda: solve_linear_heads(features, labels, sides, 1.0))
     _, alone = _time(lambda: solve_linear_heads(features, labels, sides[:1], 1.0))
     # More images take more steps too: 23 with 53 of CE-MRI, 35 with 400.

@@ -27,6 +27,7 @@ LARGE_MAP, PART_OF_LARGE = 40, 3
 # Numbers of float32 take twice the memory: of maps larger than 30 x 30 (lite2 from stage4) a part
 # keeps 65 instead of 120 MiB a worker, for a tenth more time.
 MIDDLE_MAP, PART_OF_MIDDLE = 30, 5
+COST_OF_MIDDLE = 1.1
 
 # Fewer steps teach a new head nothing: with 20 images, 12 of them left it 10 points of balanced
 # accuracy below 30 (phantom and CE-MRI, docs/advice.md). Fewer looks at images, all steps together,
@@ -180,12 +181,21 @@ def _sees_images_apart(network: nn.Module) -> bool:
 def _choose_part(activations: Activations) -> int | None:
     """Choose how many images' maps are kept at a time; None for those of a whole step."""
     example = activations.batch([0], [0])
-    side = example.shape[-1] if example.ndim == 4 else 0
+    return _find_part(example.shape[-1]) if example.ndim == 4 else None
+
+
+def _find_part(side: int) -> int | None:
+    """Find how many images' maps of some pixels across are kept at a time; None for all."""
     if side > LARGE_MAP:
         return PART_OF_LARGE
     if side > MIDDLE_MAP and find_fast_dtype() is torch.float32:
         return PART_OF_MIDDLE
     return None
+
+
+def estimate_cost_of_parts(side: int) -> float:
+    """Estimate what a step on maps of some pixels across costs, as a multiple of a whole one."""
+    return COST_OF_MIDDLE if _find_part(side) == PART_OF_MIDDLE else 1.0
 
 
 def _divide(images: int, most: int) -> Iterator[slice]:

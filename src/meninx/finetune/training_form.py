@@ -49,14 +49,14 @@ class TrainingForm:
         activations
             Its input: part of the first image shows which layer feeds which.
         """
-        suffix, example = backbone.suffix(cut), activations.batch([0], [0]).float()
+        example = activations.batch([0], [0]).float()
         side = math.ceil(example.shape[-1] * SIDE_TO_TRY / backbone.input_size)
         example = example[..., :side, :side]
         if strategy is Strategy.SCRATCH:
-            folded = FoldedNetwork(suffix, ())
+            folded = FoldedNetwork(backbone.suffix(cut), ())
         else:
-            folded = FoldedNetwork.fold(suffix, example)
-        network = folded.network
+            folded = FoldedNetwork.fold(backbone.behind(cut), example)
+        network = folded.network.requires_grad_(True)
         fuse_activations(network, example)
         is_partial = strategy is Strategy.PARTIAL
         blocks = find_residual_blocks(network, example) if is_partial else []

@@ -18,6 +18,7 @@ from meninx.finetune import (
     FitTimes,
     Strategy,
     count_arithmetic,
+    estimate_cost_of_steps,
     time_fits,
     time_heads,
 )
@@ -92,7 +93,8 @@ class _Arithmetic:
     Attributes
     ----------
     whole, trained
-        Of the whole network, and of what is behind the cut; 0 where that is the head alone.
+        Of the whole network, and of what is behind the cut as it is trained; 0 where that is the
+        head alone.
     """
 
     whole: float
@@ -160,7 +162,8 @@ def _count_all(classifiers: Mapping[str, FineTunedClassifier]) -> dict[str, _Ari
     networks = {name: one.choose_network() for name, one in classifiers.items()}
     return {
         name: _Arithmetic(
-            count_arithmetic(backbone, "stem") ** GROWTH, count_arithmetic(backbone, cut) ** GROWTH
+            count_arithmetic(backbone, "stem") ** GROWTH,
+            count_arithmetic(backbone, cut) ** GROWTH * estimate_cost_of_steps(backbone, cut),
         )
         for name, (backbone, cut) in networks.items()
     }
