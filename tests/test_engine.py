@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import time
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from meninx.finetune import (
     Strategy,
     arithmetic,
     choose_precision,
+    classifier,
     count_partly_trained,
     counting,
     load_backbone,
@@ -649,6 +651,34 @@ def test_a_fast_pool_gives_the_same_bits_forwards_and_backwards(dtype):
         means.backward(torch.arange(15.0).view_as(means).to(dtype))
         found.append((means, own.grad))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+# Memory
+
+
+def test_the_features_of_a_first_head_are_gone_before_the_layers_are_trained(discs, monkeypatch):
+    given, events = [], []
+    compute, train_on = classifier.compute_all_features, classifier.train
+
+    def note_features(*arguments):
+        features = compute(*arguments)
+        given.append(weakref.ref(features))
+        return features
+
+    def give_back():
+        assert [one() for one in given] == [None]
+        events.append("given back")
+
+    monkeypatch.setattr(classifier, "compute_all_features", note_features)
+    monkeypatch.setattr(classifier, "give_memory_back", give_back)
+    monkeypatch.setattr(
+        classifier, "train", lambda *arguments: (events.append("trained"), train_on(*arguments))
+    )
+    partly = FineTunedClassifier(
+        strategy="partial", cut="stage7", views=2, image_size=32, epochs=1, batch_size=9
+    )
+    partly.fit(*discs)
+    assert events == ["given back", "trained"]
 
 
 # Depth

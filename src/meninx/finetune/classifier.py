@@ -24,6 +24,7 @@ from meninx.finetune.strategy import Strategy
 from meninx.finetune.training import Recipe, count_passes, draw_batches, train
 from meninx.finetune.training_form import TrainingForm
 from meninx.finetune.views import make_views
+from meninx.memory import give_memory_back
 
 # Of the head that training starts from, and the last part of the steps that is averaged
 # (benchmarks/accuracy_notes.md).
@@ -340,6 +341,9 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             activations = self._get_activations(self.backbone_, "head", X)
             features = compute_all_features(nn.Identity(), activations, self.views)
             head[-1] = solve_linear_head(features.numpy(), targets, START_REGULARISATION)
+            del features
+            # Of thousands of images it would stay beside the activations that are trained on.
+            give_memory_back()
         return head
 
     def _train(

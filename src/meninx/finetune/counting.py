@@ -64,8 +64,8 @@ def _count_stages(backbone: Backbone) -> dict[str, _Count]:
 
     PyTorch's own counter warns whoever imports it without a compiler for graphics cards.
     """
-    side = backbone.input_size
-    x = torch.zeros(1, 3, side, side).contiguous(memory_format=torch.channels_last)
+    size = backbone.input_size
+    x = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
     counts = {}
     with torch.inference_mode():
         for name, stage in backbone.network.named_children():

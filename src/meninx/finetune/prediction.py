@@ -35,12 +35,16 @@ def compute_features(suffix: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 def compute_all_features(suffix: nn.Module, activations: Activations, views: int) -> torch.Tensor:
     """Run the suffix over every image and view: ``(n, v, d)`` float32."""
     pairs = [(row, view) for row in range(len(activations)) for view in range(views)]
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(pairs), PREDICTION_BATCH):
-            rows, seen = zip(*pairs[start : start + PREDICTION_BATCH], strict=True)
-            parts.append(compute_features(suffix, activations.batch(rows, seen)))
-    return torch.cat(parts).unflatten(0, (len(activations), views))
+    found = torch.empty(0)
+    for start in range(0, len(pairs), PREDICTION_BATCH):
+        rows, seen = zip(*pairs[start : start + PREDICTION_BATCH], strict=True)
+        with torch.inference_mode():
+            features = compute_features(suffix, activations.batch(rows, seen))
+        if not start:
+            # Put together at the end, those of thousands of images would be there twice.
+            found = torch.empty(len(pairs), features.shape[1])
+        found[start : start + len(features)] = features
+    return found.unflatten(0, (len(activations), views))
 
 
 def average_logits(head: nn.Module, features: torch.Tensor) -> torch.Tensor:

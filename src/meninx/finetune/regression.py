@@ -39,7 +39,7 @@ TRIALS = 3
 # Problems solved together: enough for the products to be fast, and their memory is bounded.
 TOGETHER = 32
 # Rows whose sums are formed at a time, in double precision.
-ROWS = 4096
+ROWS = 512
 # Less variance than this part of the mean square is rounding.
 LEAST_VARIANCE = 1e-10
 

@@ -177,6 +177,8 @@ def _prepare(
 ) -> list[_Trial]:
     """Time what the fits of a group do once, and get ready for their steps."""
     first = classifiers[0]
+    if first.strategy != Strategy.SCRATCH:
+        first.choose_network()  # loads it, which is done once a process
     cuts = [cut for classifier in classifiers for cut in classifier.needed_cuts]
     views = make_views(first.views, first.augmentation)
     seconds = 0.0
@@ -196,7 +198,7 @@ def _prepare_fit(
     activations: float,
     classes: int,
 ) -> _Trial:
-    # Making up the weights of one from scratch takes as long as all else before its first step.
+    # A network from scratch is made up here, which takes longer than to copy a pretrained one.
     (backbone, cut), choosing = _time(classifier.choose_network)
     views = make_views(classifier.views, classifier.augmentation)
     batch, some = max(classifier.batch_size, classes), max(READ, classes)
