@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meninx import memory
 from meninx.memory import give_libraries_back
 
 MIB = 1 << 20
@@ -32,7 +33,8 @@ def map_whole(file):
     return mapped
 
 
-def test_pages_of_a_library_that_was_only_read_once_go_back_to_the_system(tmp_path):
+def test_pages_of_a_library_that_was_only_read_once_go_back_to_the_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "LIBRARIES_IN_USE", 8 * MIB)
     library, other = (map_whole(tmp_path / name) for name in ("library.so.1", "other.bin"))
     assert read_resident("library.so.1") == read_resident("other.bin") == 8 * MIB
     give_libraries_back()
@@ -41,6 +43,14 @@ def test_pages_of_a_library_that_was_only_read_once_go_back_to_the_system(tmp_pa
     assert sum(library[::4096]) == 0, "what is used again is read again"
     library.close()
     other.close()
+
+
+def test_pages_of_libraries_stay_where_they_are_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "LIBRARIES_IN_USE", 1 << 40)
+    library = map_whole(tmp_path / "library.so.1")
+    give_libraries_back()
+    assert read_resident("library.so.1") == 8 * MIB
+    library.close()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ it; what each holds beside that is what a step of training takes.
 import contextlib
 import ctypes
 import gc
+import mmap
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ LARGE_BLOCK = 1 << 20
 AS_GLIBC_SETTLES = {MALLOPT_TRIM_THRESHOLD: 1 << 26, MALLOPT_MMAP_THRESHOLD: 1 << 25}
 # Of the kernel's madvise (Linux 5.4 and later): these pages can go.
 PAGE_OUT = 21
+# Bytes of program libraries that are not worth giving back: what a study goes on to use are some
+# 20 to 100 MiB, and to read them again takes each worker a tenth of a second.
+LIBRARIES_IN_USE = 1 << 27
 # A line of /proc/self/maps of a program library, but for what can be written to.
 OF_A_LIBRARY = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-.. .*\.so[.0-9]*$")
 # Looking for garbage among all that was ever imported takes a third of a second.
@@ -81,7 +85,7 @@ def give_libraries_back() -> None:
     Most were read once, when a library was loaded: 270 of 291 MiB, many of torch's libraries for
     graphics cards. What is used again is read again. Pages that other processes use stay.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and _measure_file_pages() > LIBRARIES_IN_USE:
         advise = ctypes.CDLL(None).madvise
         # Names of files need not be text.
         for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
@@ -89,6 +93,12 @@ def give_libraries_back() -> None:
                 start, end = (int(one, 16) for one in found.groups())
                 # The kernel may decline; then they stay.
                 advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), PAGE_OUT)
+
+
+def _measure_file_pages() -> int:
+    """Measure how much of what this process holds are pages of files, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[2])
+    return pages * mmap.PAGESIZE
 
 
 @contextmanager

@@ -51,7 +51,9 @@ def normalise(
         One number a channel.
     """
     shape = (1, len(mean), 1, 1)
-    return (squares - squares.new_tensor(mean).view(shape)) / squares.new_tensor(std).view(shape)
+    centred = squares - squares.new_tensor(mean).view(shape)
+    # In place: another eight views' memory takes as long as the division.
+    return centred.div_(squares.new_tensor(std).view(shape))
 
 
 def _square_one(image: np.ndarray, size: int) -> torch.Tensor:
