@@ -202,12 +202,12 @@ def _prepare_fit(
     (backbone, cut), choosing = _time(classifier.choose_network)
     views = make_views(classifier.views, classifier.augmentation)
     batch, some = max(classifier.batch_size, classes), max(READ, classes)
+    one = store.get(backbone, cut, [image], views)  # warms up
     stored, reading = _time(lambda: store.get(backbone, cut, [image] * some, views))
     if classifier.is_solved:
         _, putting = _time(lambda: compute_all_features(nn.Identity(), stored, len(views)))
         return _Trial(FitTimes(activations, (reading + putting) / some, 0.0, 0.0, 0.0))
     (form, suffix), start = _time(lambda: _start(classifier, backbone, cut, stored))
-    one = store.get(backbone, cut, [image], views)
     time_prediction = partial(_time_prediction, suffix, one, len(views))
     time_prediction()  # warms up
     head = classifier.make_head(backbone.features, classes)
