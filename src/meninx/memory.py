@@ -83,7 +83,8 @@ def give_libraries_back() -> None:
     """Let the system take back the pages of program libraries that this process has read.
 
     Most were read once, when a library was loaded: 270 of 291 MiB, many of torch's libraries for
-    graphics cards. What is used again is read again. Pages that other processes use stay.
+    graphics cards. What is used again is read again, so few are left alone. Pages that other
+    processes use stay.
     """
     if sys.platform == "linux" and _measure_file_pages() > LIBRARIES_IN_USE:
         advise = ctypes.CDLL(None).madvise

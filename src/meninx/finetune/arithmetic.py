@@ -159,7 +159,10 @@ def bring_into_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
 
 
 def make_fast_form(backbone: Backbone, precision: str) -> nn.Sequential:
-    """Make a copy of a backbone in the form that runs fastest; see above."""
+    """Make a copy of a backbone in the form that runs fastest; see above.
+
+    The exact one, of which the others are copies, is made once and only to be read.
+    """
     quick = _quicken_backbone(backbone)
     if precision == EXACT:
         return quick

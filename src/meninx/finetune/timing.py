@@ -292,7 +292,7 @@ def time_heads(views: int, width: int, images: int, classes: int) -> tuple[float
     features = np.maximum(common / np.sqrt(DIRECTIONS) + 0.7 * own, 0).astype(np.float32)
     labels = np.arange(some) % classes
     sides = [np.delete(np.arange(some), head % some) for head in range(SOME_HEADS)]
-    solve_linear_heads(features, labels, sides[:1], 1.0)  # warms up
+    # What is done for the first time is done among the many, or they would seem to take less.
     _, together = _time(lambda: solve_linear_heads(features, labels, sides, 1.0))
     _, alone = _time(lambda: solve_linear_heads(features, labels, sides[:1], 1.0))
     # More images take more steps too: 23 with 53 of CE-MRI, 35 with 400.
