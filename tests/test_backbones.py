@@ -21,6 +21,7 @@ from torch import nn
 
 from meninx.backbones import Backbone, CatalogueEntry, WeightsKind, catalogue, to_square
 from meninx.backbones.architectures import find_architecture
+from meninx.backbones.preparation import normalise
 from meninx.backbones.stages import dissect
 from meninx.backbones.weights import PACKAGED_NAMES, find_weights, load_weights, locate
 from meninx.errors import BackboneError, ImageError, WeightsError
@@ -652,6 +653,14 @@ def test_images_of_any_size_become_squares_in_range(height, width, colour, seed)
 def test_normalisation_is_the_networks_own(lite0):
     x = lite0.normalise(torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1))
     assert x.flatten().tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("std", [(0.5, 0.5, 0.5), (0.5, 0.4, 0.3)])
+def test_of_equal_channels_one_is_enough(std):
+    squares = torch.rand(2, 1, 5, 5)
+    given = normalise(squares, (0.5, 0.5, 0.5), std)
+    assert given.shape == (2, 3, 5, 5)
+    assert torch.equal(given, normalise(squares.repeat(1, 3, 1, 1), (0.5, 0.5, 0.5), std))
 
 
 def test_no_images_give_an_empty_batch(lite0):

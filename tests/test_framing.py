@@ -1,5 +1,7 @@
 """Framing: the head alone, whatever is drawn around it."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,8 @@ from meninx.cohort import (
     audit,
     fingerprint_of,
     frame_head,
+    framing,
+    read_image,
 )
 from meninx.cohort.framing import (
     LARGEST_PARTS,
@@ -26,6 +30,7 @@ from meninx.cohort.framing import (
     _find_largest_part,
     _measure_contact,
     find_head,
+    resize,
 )
 
 from .conftest import SHARED_DATA
@@ -221,3 +226,40 @@ def test_a_new_file_is_framed_as_a_sample_of_a_cohort_is(tmp_path):
     assert isinstance(sample, Sample)
     np.testing.assert_array_equal(as_head(sample.path), as_pixels(sample))
     assert as_pixels(sample).shape != as_pixels(sample.path).shape
+
+
+def test_the_head_is_looked_for_once_however_often_a_sample_is_read(tmp_path, monkeypatch):
+    sample = Cohort.open(write_marked_cohort(tmp_path, white_frame, patients=3)).samples[0]
+    looked_for = as_head(sample.path)
+    arrived = pickle.loads(pickle.dumps(sample))  # as a worker gets it
+    monkeypatch.setattr(framing, "find_head", lambda pixels: pytest.fail("looked for again"))
+    for one in (sample, arrived):
+        np.testing.assert_array_equal(as_pixels(one), looked_for)
+        np.testing.assert_array_equal(as_head(one), looked_for)
+
+
+def test_a_head_is_not_laid_over_another_slice_or_another_file(tmp_path):
+    folder = tmp_path / "volumes"
+    for label, seeds in (("a", (1, 2)), ("b", (3, 4))):
+        (folder / label).mkdir(parents=True)
+        for seed in seeds:
+            slices = [draw_head(seed + 10 * index)[0] for index in range(3)]
+            np.save(folder / label / f"p{seed}.npy", np.stack(slices))
+    sample = Cohort.open(folder).samples[0]
+    slices = np.load(sample.path)
+    for frame, pixels in enumerate(slices):
+        np.testing.assert_array_equal(read_image(sample, frame), frame_head(pixels))
+    np.save(sample.path, slices[:, :120, 20:])
+    np.testing.assert_array_equal(as_pixels(sample), frame_head(slices[sample.frame, :120, 20:]))
+
+
+@given(seed=st.integers(0, 99), side=st.integers(40, 400))
+@settings(max_examples=20, deadline=None)
+def test_a_head_goes_along_when_its_image_is_made_larger_or_smaller(seed, side):
+    pixels, truth = draw_head(seed)
+    shape = (side, round(side * truth.shape[1] / truth.shape[0]))
+    region = find_head(pixels).scaled_to(shape).region
+    expected = resize(truth.astype(np.float32), shape) > 0.5
+    assert region.shape == shape
+    assert region[expected].mean() > 0.98
+    assert (region & ~expected).sum() < 0.3 * expected.sum()  # the margin

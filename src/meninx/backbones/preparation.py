@@ -46,14 +46,21 @@ def normalise(
     Parameters
     ----------
     squares
-        ``(n, 3, h, w)`` in [0, 1].
+        ``(n, 3, h, w)`` in [0, 1], or ``(n, 1, h, w)`` where the three channels are equal.
     mean, std
         One number a channel.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(n, 3, h, w)``; its channels may share their memory.
     """
+    if len(set(mean)) == len(set(std)) == 1:
+        mean, std = mean[:1], std[:1]  # so that equal channels are computed once
     shape = (1, len(mean), 1, 1)
     centred = squares - squares.new_tensor(mean).view(shape)
     # In place: another eight views' memory takes as long as the division.
-    return centred.div_(squares.new_tensor(std).view(shape))
+    return centred.div_(squares.new_tensor(std).view(shape)).expand(-1, 3, -1, -1)
 
 
 def _square_one(image: np.ndarray, size: int) -> torch.Tensor:

@@ -20,7 +20,7 @@ from meninx.cohort.quiet import quiet_libraries
 # Numbers, or a word, that say something of an image which is not anatomy.
 Fact = tuple[float, ...] | str
 
-SIDE = 192  # pixels of the longer side that the head, borders and corners are looked at on
+SIDE = 192  # pixels of the longer side that borders and corners are looked at on
 CORNER = 0.2  # of a side
 BRIGHT = 0.4  # of the intensity range
 EDGE = 0.05  # of the intensity range, a pixel: text has it, noise has not
@@ -63,14 +63,17 @@ class Appearance:
         image.
     facts
         What is not anatomy: a name → numbers, or a word.
+    head
+        Where the head is; None where none stands out.
     """
 
     thumbnail: bytes
     shown: float
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    head: Head | None = None
 
-    def __reduce__(self) -> tuple[type, tuple[bytes, float, dict[str, Fact]]]:
-        return Appearance, (self.thumbnail, self.shown, dict(self.facts))
+    def __reduce__(self) -> tuple[type, tuple[bytes, float, dict[str, Fact], Head | None]]:
+        return Appearance, (self.thumbnail, self.shown, dict(self.facts), self.head)
 
 
 def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
@@ -85,8 +88,11 @@ def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
     """
     height, width = pixels.shape[:2]
     grey = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
+    # Of the image itself, so that whoever reads it again need not look for the head.
+    head = find_head(grey)
     shrunk = shrink(grey, SIDE)
-    head, small = find_head(shrunk), scale_between(shrunk, shrunk)
+    small_head = None if head is None else head.scaled_to(shrunk.shape)
+    small = scale_between(shrunk, shrunk)
     facts: dict[str, Fact] = {
         "file format": path.suffix.lower(),
         "image size": (float(np.log(height * width)),),
@@ -94,12 +100,13 @@ def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
         "colour": "grey" if pixels.ndim == 2 else "colour",
         "bit depth": _guess_bit_depth(pixels),
         "border": _measure_border(small),
-        "text in the corners": _measure_corners(small, head),
+        "text in the corners": _measure_corners(small, small_head),
         "mean intensity": (round(float(small.mean()), DECIMALS),),
         **_read_origin(path),
     }
     shown = float((grey != np.median(grey)).mean())
-    return Appearance(make_thumbnail(cut_out(shrunk, head)), shown, MappingProxyType(facts))
+    thumbnail = make_thumbnail(cut_out(shrunk, small_head))
+    return Appearance(thumbnail, shown, MappingProxyType(facts), head)
 
 
 def _guess_bit_depth(pixels: np.ndarray) -> str:

@@ -6,8 +6,9 @@ outside it becomes background, the image is cropped to it, and its intensities a
 the head's own percentiles, which a bright label or a wide black margin cannot move.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -29,22 +30,51 @@ DARK = 0.15  # of the intensity range: three quarters of a head's background are
 DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of the head that become 0 and 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Head:
-    """Where the head is in an image.
+    """Where the head is in an image, in some kilobytes, so that it can be kept.
 
     Attributes
     ----------
-    region
-        ``(h, w)`` bool: the head with its margin.
+    shape
+        Of the image, ``(h, w)``.
+    window
+        The rows and columns of the image that the outline was drawn in.
+    outline_shape
+        Of the outline, at most 128 a side.
+    outline
+        The head with its margin, made small: one bit a pixel, row by row.
     """
 
-    region: np.ndarray
+    shape: tuple[int, int]
+    window: tuple[slice, slice]
+    outline_shape: tuple[int, int]
+    outline: bytes
+
+    @property
+    def region(self) -> np.ndarray:
+        """``(h, w)`` bool: the head with its margin."""
+        bits = np.frombuffer(self.outline, dtype=np.uint8)
+        height, width = self.outline_shape
+        small = np.unpackbits(bits, count=height * width).reshape(height, width)
+        rows, columns = self.window
+        view = (rows.stop - rows.start, columns.stop - columns.start)
+        region = np.zeros(self.shape, dtype=bool)
+        region[self.window] = resize(small.astype(np.float32), view) > 0.5
+        return region
 
     @property
     def box(self) -> tuple[slice, slice]:
         """The rows and columns that hold the region."""
         return _find_box(self.region)
+
+    def scaled_to(self, shape: tuple[int, int]) -> "Head":
+        """Give the same head in the image made larger or smaller, ``(h, w)``."""
+        rows, columns = (
+            slice(int(part.start * to / side), math.ceil(part.stop * to / side))
+            for part, to, side in zip(self.window, shape, self.shape, strict=True)
+        )
+        return replace(self, shape=shape, window=(rows, columns))
 
 
 def frame_head(pixels: np.ndarray) -> np.ndarray:
@@ -68,8 +98,9 @@ def cut_out(pixels: np.ndarray, head: Head | None) -> np.ndarray:
     """Crop an image to a head that was found in it; see :func:`frame_head`."""
     if head is None:
         return scale_between(pixels, pixels)
-    box = head.box
-    cropped, region = pixels[box], head.region[box]
+    region = head.region
+    box = _find_box(region)
+    cropped, region = pixels[box], region[box]
     scaled = scale_between(cropped, cropped[region])
     scaled[~region] = 0
     return scaled
@@ -107,9 +138,7 @@ def find_head(pixels: np.ndarray) -> Head | None:
     rows, columns = _find_box(found)
     margin = MARGIN * max(rows.stop - rows.start, columns.stop - columns.start)
     near = ndimage.distance_transform_edt(~found) <= margin
-    region = np.zeros(grey.shape, dtype=bool)
-    region[window] = resize(near.astype(np.float32), view.shape) > 0.5
-    return Head(region)
+    return Head(grey.shape, window, near.shape, np.packbits(near).tobytes())
 
 
 def scale_between(pixels: np.ndarray, sample: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from meninx.cohort.dicom import open_dicom
 from meninx.cohort.frames import Frames
-from meninx.cohort.framing import frame_head, scale_between
+from meninx.cohort.framing import cut_out, frame_head, scale_between
 from meninx.cohort.matlab import open_matlab, read_tumour_mask
 from meninx.cohort.pictures import open_picture
 from meninx.cohort.quiet import quiet_libraries
@@ -90,7 +90,7 @@ def read_image(
     """
     stored = _decode_source(source, frame, axis)
     if isinstance(source, Sample) and source.is_framed:
-        return frame_head(stored)
+        return _frame(stored, source, frame)
     return scale_intensity(stored)
 
 
@@ -102,7 +102,20 @@ def read_head(
     See :func:`read_image` for parameters and errors, and :func:`meninx.cohort.frame_head` for
     what is given.
     """
-    return frame_head(_decode_source(source, frame, axis))
+    return _frame(_decode_source(source, frame, axis), source, frame)
+
+
+def _frame(stored: np.ndarray, source: Path | str | Sample, frame: int | None) -> np.ndarray:
+    """Frame an image by the head that was found when its cohort was opened, or look for it.
+
+    To look for it takes most of the time of reading an image, and each backbone reads it again.
+    """
+    if isinstance(source, Sample) and source.appearance and frame in (None, source.frame):
+        head = source.appearance.head
+        # Not where another file has taken its place since.
+        if head is not None and head.shape == stored.shape[:2]:
+            return cut_out(stored, head)
+    return frame_head(stored)
 
 
 def _decode_source(source: Path | str | Sample, frame: int | None, axis: Axis) -> np.ndarray:

@@ -33,7 +33,7 @@ class Sample:
     is_framed
         Whether reading it gives the head alone; see :mod:`meninx.cohort.framing`.
     appearance
-        What the audit needs of it, measured when it was opened.
+        What the audit needs of it, and where its head is, measured when it was opened.
     is_synthetic
         Whether it is said to be made by a program rather than a scanner.
     """

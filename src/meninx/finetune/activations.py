@@ -91,7 +91,7 @@ class LiveImages:
             self.views[view].apply(self.squares[row : row + 1].float())
             for row, view in zip(rows, views, strict=True)
         ]
-        return self.backbone.normalise(torch.cat(seen).expand(-1, 3, -1, -1))
+        return self.backbone.normalise(torch.cat(seen))
 
 
 class ActivationStore:

@@ -134,7 +134,7 @@ def look(backbone: Backbone, image: Image, views: tuple[View, ...]) -> torch.Ten
     """Make the network's input ``(v, 3, s, s)`` of an image in all its views."""
     square = take_channels_once(backbone.to_square([as_pixels(image)]))
     seen = torch.cat([view.apply(square) for view in views])
-    return backbone.normalise(seen.expand(-1, 3, -1, -1))
+    return backbone.normalise(seen)
 
 
 def take_channels_once(squares: torch.Tensor) -> torch.Tensor:
