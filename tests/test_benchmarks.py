@@ -241,6 +241,12 @@ def test_more_images_than_there_are_are_all_different(manifest, tmp_path):
 SECONDS = dict(zip(TITLES, [126, 123, 277, 5, 5, 6, 150, 200], strict=True))
 
 
+PHASES = {
+    "pytorch": {"head": 80.0, "last_stage": 60.0, "predict": 2.0},
+    "meninx_partial": {"read": 1.0, "precision": 1.5, "activations": 2.0, "cells": 3.0},
+}
+
+
 def make_record(draw, name, **changes):
     return {
         "kind": "draw",
@@ -259,7 +265,7 @@ def make_record(draw, name, **changes):
             "versions": {"torch": "2"},
         },
         "seconds": SECONDS[name] + draw,
-        "phases": {"last_stage": 60.0},
+        "phases": PHASES.get(name, {}),
         "facts": {"chosen": "lite0-partial-stage4"},
         "peak_bytes": 1.2e9,
         "out_of_fold_balanced_accuracy": 0.8,
@@ -309,6 +315,14 @@ def test_the_page_tells_ratios_within_draws(write, records):
     line = line_with(write(records), "frozen cell faster than (a)")
     assert "21.2 (18.3 to 25.2) ×" in line
     assert "yes; in 2 of 3 draws" in line
+
+
+def test_the_last_stage_is_compared_with_its_training_alone_and_with_the_whole_cell(write, records):
+    page = write(records)
+    assert "12.0 (12.0 to 12.0) ×" in line_with(page, "| partial cell faster than (b)'s last stage")
+    whole = [60 / (SECONDS["meninx_partial"] + draw) for draw in (1, 2, 0)]
+    expected = "{:.1f} ({:.1f} to {:.1f}) ×".format(*whole)
+    assert expected in line_with(page, "the same, with opening the folder")
 
 
 def test_the_page_says_that_a_promise_is_not_held(write, records):

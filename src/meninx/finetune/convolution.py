@@ -56,15 +56,34 @@ class FastConvolution(nn.Module):
         is_cast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if is_cast else self.weight.dtype
         inputs = inputs.to(dtype)
+        # In training products take too much memory: see _differentiate_as_products.
+        if torch.is_grad_enabled():
+            outputs: torch.Tensor = _Convolve.apply(inputs, weight, self.bias, padding, self)
+            return outputs
         # With a ReLU behind it, a convolution of float32 takes no more time than the product.
-        is_faster = self.largest is None or dtype == torch.bfloat16
-        # Not in training, where products take too much memory: see _differentiate_as_products.
-        if self.is_pointwise and is_faster and not torch.is_grad_enabled():
+        if self.is_pointwise and (self.largest is None or dtype == torch.bfloat16):
             bias = None if self.bias is None else self.bias.to(dtype)
             return _multiply_pixels(inputs, self.weight.to(dtype), bias, self.largest)
-        if not torch.is_grad_enabled():
-            return _convolve(inputs, weight, self.bias, padding, self)
-        outputs: torch.Tensor = _Convolve.apply(inputs, weight, self.bias, padding, self)
+        return self.convolve(inputs, weight, padding)
+
+    def convolve(
+        self, inputs: torch.Tensor, weight: torch.Tensor, padding: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Convolve padded inputs in their kind of number, and activate; not seen by autograd."""
+        weight = weight.to(inputs.dtype)
+        bias = None if self.bias is None else self.bias.to(inputs.dtype)
+        if self.is_pointwise and self.largest is None and weight.dtype == torch.float32:
+            # 2 to 3 % off a step, with AVX-512 and with AVX2.
+            return _multiply_into_new(inputs, weight, bias)
+        shape = (padding, self.stride, self.dilation, self.groups)
+        if self.largest is None:
+            _, stride, dilation, groups = shape
+            return functional.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
+        # A ReLU is a hardtanh that lets everything above 0 through.
+        behind = ("hardtanh", [0, self.largest], "")
+        outputs: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
+            inputs, weight, bias, *shape, *behind
+        )
         return outputs
 
     def _pad(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]:
@@ -101,7 +120,7 @@ class _Convolve(torch.autograd.Function):
         layer: FastConvolution,
     ) -> torch.Tensor:
         weight = weight.to(inputs.dtype)
-        outputs = _convolve(inputs, weight, bias, padding, layer)
+        outputs = layer.convolve(inputs, weight, padding)
         is_needed = context.needs_input_grad[1] or not layer.is_depthwise
         context.save_for_backward(
             weight, inputs if is_needed else None, None if layer.largest is None else outputs
@@ -133,32 +152,6 @@ class _Convolve(torch.autograd.Function):
                 gradient, inputs, weight, sizes, *shape, wanted
             )
         return (*found, None, None)
-
-
-def _convolve(
-    inputs: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    padding: tuple[int, ...],
-    layer: FastConvolution,
-) -> torch.Tensor:
-    """Convolve in the inputs' kind of number, and activate."""
-    weight = weight.to(inputs.dtype)
-    bias = None if bias is None else bias.to(inputs.dtype)
-    shape = (padding, layer.stride, layer.dilation, layer.groups)
-    if layer.is_pointwise and layer.largest is None and weight.dtype == torch.float32:
-        # 2 to 3 % off a step, with AVX-512 and with AVX2.
-        return _multiply_into_new(inputs, weight, bias)
-    if layer.largest is None:
-        return functional.conv2d(
-            inputs, weight, bias, layer.stride, padding, layer.dilation, layer.groups
-        )
-    # A ReLU is a hardtanh that lets everything above 0 through.
-    behind = ("hardtanh", [0, layer.largest], "")
-    outputs: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
-        inputs, weight, bias, *shape, *behind
-    )
-    return outputs
 
 
 def _multiply_pixels(
