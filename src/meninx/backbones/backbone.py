@@ -194,7 +194,10 @@ class Backbone:
         return preparation.to_square(images, self.input_size)
 
     def normalise(self, squares: torch.Tensor) -> torch.Tensor:
-        """Bring squares ``(n, 3, s, s)`` from [0, 1] to what the network was trained on."""
+        """Bring squares from [0, 1] to what the network was trained on, ``(n, 3, s, s)``.
+
+        Of squares whose three channels are equal, one is enough: ``(n, 1, s, s)``.
+        """
         return preparation.normalise(squares, self.mean, self.std)
 
     def prepare(self, images: Sequence[np.ndarray]) -> torch.Tensor:

@@ -57,5 +57,6 @@ def find_lesion(sample: Sample) -> Lesion | None:
     found = find_head(stored)
     head = np.ones(region.shape, dtype=bool) if found is None else found.region
     if found is not None and sample.is_framed:
-        region, head = region[found.box], head[found.box]
+        box = found.box
+        region, head = region[box], head[box]
     return Lesion(region, head) if region.any() else None
