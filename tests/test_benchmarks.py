@@ -323,6 +323,14 @@ def test_the_last_stage_is_compared_with_its_training_alone_and_with_the_whole_c
     whole = [60 / (SECONDS["meninx_partial"] + draw) for draw in (1, 2, 0)]
     expected = "{:.1f} ({:.1f} to {:.1f}) ×".format(*whole)
     assert expected in line_with(page, "the same, with opening the folder")
+    # Where activations are computed among the fits, both are one phase.
+    together = [
+        record | {"phases": {"read": 1.0, "precision": 1.5, "cells": 5.0}}
+        if record.get("phases", {}).get("activations") and record["draw"]
+        else record
+        for record in records
+    ]
+    assert write(together) == page
 
 
 def test_the_page_says_that_a_promise_is_not_held(write, records):

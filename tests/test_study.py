@@ -21,7 +21,13 @@ from meninx.backbones import Backbone
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
 from meninx.evaluate import Predictions, split_by_patient
-from meninx.finetune import FineTunedClassifier, FitTimes, Strategy, load_backbone
+from meninx.finetune import (
+    FineTunedClassifier,
+    FitTimes,
+    Strategy,
+    bring_into_fast_form,
+    load_backbone,
+)
 from meninx.matrix import Advice, SizeSimilarityMatrix
 from meninx.study import (
     Plan,
@@ -39,11 +45,14 @@ from meninx.study.measuring import GROWTH
 from meninx.study.plan import PARTIAL_SETTINGS
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import (
+    Fill,
+    Piece,
     Task,
     TaskResult,
     divide,
     fit_classifier,
     fit_on_all,
+    list_fills,
     make_classifier,
     run_tasks,
 )
@@ -566,6 +575,89 @@ def test_the_heads_of_a_frozen_cell_are_one_piece_of_work_and_the_others_apart(d
         assert found.probabilities.shape == (len(task.split.test), 3)
 
 
+@pytest.fixture
+def cells_of_two_cuts():
+    """A frozen cell and two partial ones, of a plan with one backbone."""
+    plan = Plan.make(advise("partial"), (LITE0,))
+    return [cell for cell in plan.candidates if cell.strategy in ("partial", "frozen")]
+
+
+@pytest.fixture
+def handed_out(monkeypatch):
+    """Collect what would be handed to workers, which then do nothing."""
+    work = []
+
+    def collect(function, given, workers):
+        work.extend(first for first, *_ in given)
+        return [[]] * len(given)
+
+    monkeypatch.setattr("meninx.study.tasks.run_in_workers", collect)
+    return work
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_fit_begins_when_what_it_trains_on_is_stored(
+    disc_cohort, cells_of_two_cuts, handed_out, workers
+):
+    images, labels = disc_cohort.images, disc_cohort.labels
+    splits = split_by_patient(labels, disc_cohort.groups, folds=3, repeats=1)
+    frozen, advised, neighbour = cells_of_two_cuts
+    tasks = [Task(cell, split, 0) for cell in (advised, neighbour, frozen) for split in splits]
+    fills, told = list_fills(cells_of_two_cuts, images), []
+    assert [fill.row for fill in fills] == list(range(len(images)))
+    assert set(fills[0].cuts) == {"stage6", "stage7", "head"}
+    inputs = [images] * len(tasks)
+    assert list(run_tasks(tasks, inputs, labels, workers, fills, told.append)) == []
+    first = next(place for place, one in enumerate(handed_out) if isinstance(one, Piece))
+    before = [one.row for one in handed_out[:first]]
+    beside = [one.row for one in handed_out[first:] if isinstance(one, Fill)]
+    # Another process has time for the images that the first fit is only asked about.
+    asked = [] if workers == 1 else splits[0].test.tolist()
+    assert beside == asked
+    assert before == [row for row in range(len(images)) if row not in asked]
+    pieces = handed_out[first : first + 1] + handed_out[first + 1 + len(beside) :]
+    assert [task for piece in pieces for task in piece.tasks] == tasks
+    assert told == [pytest.approx((one + 1) / first) for one in range(first)]
+
+
+def test_only_what_the_first_fit_is_asked_about_is_put_off(
+    disc_cohort, cells_of_two_cuts, handed_out
+):
+    images, labels = disc_cohort.images, disc_cohort.labels
+    (split, *_) = split_by_patient(labels, disc_cohort.groups, folds=3, repeats=1)
+    frozen, advised, _ = cells_of_two_cuts
+    other = replace(advised, backbone=LITE1)
+    scratch = replace(advised, strategy=Strategy.SCRATCH)
+    fills = list_fills([advised, frozen, other], images)
+    assert [fill.backbone for fill in fills] == [LITE0] * len(images) + [LITE1] * len(images)
+    for first, beside in ((other, len(split.test)), (scratch, 0), (frozen, 0)):
+        handed_out.clear()
+        # Two heads of a frozen cell are solved together, and wait for all images.
+        tasks = [Task(first, split, 0), Task(first, split, 0)]
+        list(run_tasks(tasks, [images] * 2, labels, 2, fills))
+        place = next(place for place, one in enumerate(handed_out) if isinstance(one, Piece))
+        left = [one.backbone for one in handed_out[place:] if isinstance(one, Fill)]
+        assert left == [LITE1] * beside
+
+
+def test_it_does_not_matter_who_stores_activations_and_when(
+    disc_cohort, cells_of_two_cuts, tmp_path, monkeypatch
+):
+    images, labels = disc_cohort.images, disc_cohort.labels
+    splits = split_by_patient(labels, disc_cohort.groups, folds=2, repeats=1)
+    frozen, last, _ = cells_of_two_cuts
+    cells = [replace(last, settings={**last.settings, "epochs": 1}), frozen]
+    tasks = [Task(cell, split, 0) for cell in cells for split in splits]
+    fills, found = list_fills(cells, images), []
+    for workers, first in ((1, []), (1, fills), (2, fills)):
+        monkeypatch.setenv("MENINX_CACHE", str(tmp_path / f"{workers}-{len(first)}"))
+        results = run_tasks(tasks, [images] * len(tasks), labels, workers, first)
+        found.append(np.concatenate([one.probabilities for one in results]))
+        assert bring_into_fast_form.cache_info().currsize == 0 or not first
+    for one in found[1:]:
+        np.testing.assert_array_equal(one, found[0])
+
+
 def test_what_is_trained_after_the_cells_shows_how_far_it_is(disc_cohort, monkeypatch, capfd):
     labels, groups = disc_cohort.labels, disc_cohort.groups
 
@@ -590,12 +682,11 @@ def test_what_is_trained_after_the_cells_shows_how_far_it_is(disc_cohort, monkey
 def test_the_longest_tasks_are_handed_out_first(disc_cohort, tmp_path, monkeypatch):
     handed_out = []
 
-    def run_tasks(tasks, inputs, labels, workers):
+    def run_tasks(tasks, inputs, labels, workers, fills, when_filled):
         handed_out.extend(task.cell.name for task in tasks)
         return [TaskResult(np.eye(3)[labels[task.split.test]], 2.0) for task in tasks]
 
     monkeypatch.setattr("meninx.study.crossvalidation.run_tasks", run_tasks)
-    monkeypatch.setattr("meninx.study.crossvalidation.fill_activations", lambda *_: ())
     plan = Plan.make(advise("partial", 1), (LITE0,), repeats=2)
     seconds = {"majority": 0.0, "histogram": 0.1, f"{LITE0}-frozen": 0.2}
     plan = replace(

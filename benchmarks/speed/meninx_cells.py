@@ -16,7 +16,7 @@ from meninx.study.plan import Cell, Role
 from meninx.study.tasks import (
     Task,
     choose_precisions,
-    fill_activations,
+    list_fills,
     make_classifier,
     run_tasks,
 )
@@ -58,14 +58,15 @@ def open_cohort(files: LabelledFiles) -> Cohort:
 def run_cell(
     cell: Cell, cohort: Cohort, splits: Sequence[Split], seed: int, watch: Stopwatch
 ) -> np.ndarray:
-    """Run a cell over splits on all cores, as a study does; ``(n, k)`` out of fold."""
-    with watch.time("activations"):
-        for _ in fill_activations([cell], cohort.images, None):
-            pass
+    """Run a cell over splits on all cores, as a study does; ``(n, k)`` out of fold.
+
+    Activations are computed among the fits, so both are one phase.
+    """
     tasks = [Task(cell, split, seed) for split in splits]
     probabilities = np.full((len(cohort.samples), len(cohort.classes)), np.nan)
+    fills = list_fills([cell], cohort.images)
     with watch.time("cells"):
-        outcomes = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, None)
+        outcomes = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, None, fills)
         for task, outcome in zip(tasks, outcomes, strict=True):
             probabilities[task.split.test] = outcome.probabilities
     return probabilities

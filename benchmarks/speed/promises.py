@@ -54,6 +54,7 @@ def list_promises(draws: pd.DataFrame) -> Iterator[str]:
     """Lay out the table of promised ratios of times."""
     seconds = draws.pivot(index=RUN, columns="competitor", values="seconds")
     seconds["last_stage"] = _sum_phases(draws, "pytorch", ["last_stage"])
+    # Up to eab7cc6 activations came before the cells; now they are computed among the fits.
     seconds["partial_training"] = _sum_phases(draws, "meninx_partial", ["activations", "cells"])
     rows = [
         [promise.text, f"≥ {promise.wanted:g} ×", letter, *_judge_promise(promise, own)]
@@ -64,9 +65,9 @@ def list_promises(draws: pd.DataFrame) -> Iterator[str]:
 
 
 def _sum_phases(draws: pd.DataFrame, competitor: str, names: Sequence[str]) -> pd.Series:
-    """Add the seconds of some phases of a competitor in each run."""
+    """Add the seconds of some phases of a competitor in each run, of those that it has."""
     phases = draws[draws["competitor"] == competitor].set_index(RUN)["phases"]
-    return phases.map(lambda seconds: sum(seconds[name] for name in names))
+    return phases.map(lambda seconds: sum(seconds.get(name, 0.0) for name in names))
 
 
 def _judge_promise(promise: Promise, seconds: pd.DataFrame) -> list[str]:

@@ -19,6 +19,7 @@ from meninx.finetune.convolution import fuse_activations, quicken_convolutions
 from meninx.finetune.folding import FoldedNetwork
 from meninx.finetune.heads import solve_linear_head
 from meninx.finetune.views import View
+from meninx.memory import give_memory_back
 
 # How far a class probability may move before bfloat16 is refused.
 LARGEST_MOVE = 0.01
@@ -183,6 +184,8 @@ def forget_fast_forms() -> None:
     """Give back the memory of all fast forms that this process has made."""
     bring_into_fast_form.cache_clear()
     _quicken_backbone.cache_clear()
+    # A process that others were forked from would else be left alone with their pages.
+    give_memory_back()
 
 
 def quicken(network: nn.Module, side: int, device: torch.device) -> nn.Sequential:

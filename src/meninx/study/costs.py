@@ -1,6 +1,5 @@
 """Costs: how long each cell of a plan will take on this machine, measured before it is run."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ from meninx.study.further import FRACTIONS
 from meninx.study.measuring import measure_fits
 from meninx.study.plan import Cell, LeftOut, Plan, Role
 from meninx.study.tasks import make_classifier
+from meninx.study.workers import count_processes
 
 # A fit of a simple baseline, and what each image adds to it: too short to be worth measuring.
 BASELINE_SECONDS = {"majority": (0.0002, 0.0), "histogram": (0.004, 4e-6)}
@@ -62,7 +62,7 @@ class Costs:
         workers
             As in :func:`run_in_workers`.
         """
-        count = workers or os.cpu_count() or 1
+        count = count_processes(workers)
         classifiers = {
             cell.name: make_classifier(cell, seed=0) for cell in plan.cells if cell.is_fitted
         }

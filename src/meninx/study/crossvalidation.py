@@ -14,7 +14,7 @@ from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell, Plan, Role
 from meninx.study.progress import follow_tasks, predict_task, show_progress
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, TaskResult, fill_activations, run_tasks
+from meninx.study.tasks import Task, TaskResult, list_fills, run_tasks
 from meninx.study.verdict import CellResult
 
 
@@ -50,7 +50,7 @@ class CrossValidation:
         dict
             Cell name to its result, in the order of the plan.
         """
-        folder, workers = self.folder, self.workers
+        folder = self.folder
         results = {}
         missing = []
         for cell in plan.cells:
@@ -60,9 +60,6 @@ class CrossValidation:
                 table, record = earlier
                 results[cell.name] = CellResult(cell, self._order(table), record["seconds"])
         with show_progress() as progress:
-            bar = progress.add_task("activations", total=1)
-            for done in fill_activations(missing, self.cohort.images, workers):
-                progress.update(bar, completed=done)
             finished = []
             for cell, table, seconds in self._run_tasks(missing, progress):
                 folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
@@ -92,7 +89,15 @@ class CrossValidation:
         histograms = compute_histograms(self.cohort.images)
         inputs = [self.cohort.images if task.cell.backbone else histograms for task in tasks]
         done: list[tuple[Split, TaskResult]] = []
-        outcomes = run_tasks(tasks, inputs, self.cohort.labels, self.workers)
+        bar = progress.add_task("activations", total=1)
+        outcomes = run_tasks(
+            tasks,
+            inputs,
+            self.cohort.labels,
+            self.workers,
+            list_fills(cells, self.cohort.images),
+            lambda done: progress.update(bar, completed=done),
+        )
         followed = follow_tasks(progress, "cells", tasks, outcomes)
         for index, (task, outcome) in enumerate(followed):
             done.append((task.split, outcome))

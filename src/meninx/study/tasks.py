@@ -6,7 +6,7 @@ frozen cell are solved together, as one piece of work whoever runs it.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,10 @@ from meninx.finetune import (
 )
 from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell
-from meninx.study.workers import run_in_workers
+from meninx.study.workers import count_processes, run_in_workers
+
+# What is trained on what a frozen prefix makes of images.
+WITH_ACTIVATIONS = (Strategy.FROZEN, Strategy.PARTIAL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +169,63 @@ def divide(tasks: Sequence[Task], inputs: Sequence[np.ndarray]) -> list[Piece]:
     return pieces
 
 
+@dataclass(frozen=True, eq=False)
+class Fill:
+    """Compute an image's prefix activations at the cuts that fits will read.
+
+    Attributes
+    ----------
+    backbone, precision, augmentation
+        Of the cells that read them.
+    cuts
+        Where they are cut.
+    row, image
+        The image, and its row in the cohort.
+    """
+
+    backbone: str
+    precision: str
+    augmentation: float
+    cuts: tuple[str, ...]
+    row: int
+    image: Image
+
+    def run(self) -> None:
+        """Compute and store what is missing."""
+        views = make_views(FineTunedClassifier().views, self.augmentation)
+        store = ActivationStore(precision=self.precision)
+        store.fill(load_backbone(self.backbone), self.cuts, [self.image], views)
+
+
+def list_fills(cells: Sequence[Cell], images: np.ndarray) -> list[Fill]:
+    """List what must be stored for cells: each image once a backbone.
+
+    Parameters
+    ----------
+    cells
+        Those that are going to be run.
+    images
+        ``(n,)`` samples of a cohort.
+    """
+    needed: dict[tuple[str, str, float], list[str]] = {}
+    for cell in cells:
+        if cell.strategy in WITH_ACTIVATIONS:
+            key = (cell.backbone, cell.settings["precision"], cell.settings["augmentation"])
+            needed.setdefault(key, []).extend(make_classifier(cell, seed=0).needed_cuts)
+    return [
+        Fill(*key, tuple(cuts), row, image)
+        for key, cuts in needed.items()
+        for row, image in enumerate(images)
+    ]
+
+
 def run_tasks(
-    tasks: Sequence[Task], inputs: Sequence[np.ndarray], labels: np.ndarray, workers: int | None
+    tasks: Sequence[Task],
+    inputs: Sequence[np.ndarray],
+    labels: np.ndarray,
+    workers: int | None,
+    fills: Sequence[Fill] = (),
+    when_filled: Callable[[float], None] = lambda done: None,
 ) -> Iterator[TaskResult]:
     """Run tasks on worker processes, and give their results in the order of the tasks.
 
@@ -181,10 +239,53 @@ def run_tasks(
         ``(n,)`` class indices.
     workers
         How many processes; by default one a processor core.
+    fills
+        What the tasks read; the same processes compute it.
+    when_filled
+        Is told which part of what is computed before the first task is done, in (0, 1].
     """
-    work = [(piece, labels) for piece in divide(tasks, inputs)]
-    for results in run_in_workers(Piece.run, work, workers):
+    for fill in fills:
+        # Before the workers are forked: they then share its weights. Made once a precision.
+        bring_into_fast_form(load_backbone(fill.backbone), fill.precision)
+    ActivationStore().trim()
+    pieces = divide(tasks, inputs)
+    before, beside = _put_off(fills, pieces, count_processes(workers))
+    for done, _ in enumerate(run_in_workers(Fill.run, [(fill,) for fill in before], workers), 1):
+        when_filled(done / len(before))
+    if not beside:
+        # Not needed while suffixes are trained, which takes the most memory.
+        forget_fast_forms()
+    work: list[Fill | Piece] = [*pieces[:1], *beside, *pieces[1:]]
+    for results in run_in_workers(_run_one, [(one, labels) for one in work], workers):
         yield from results
+    forget_fast_forms()
+
+
+def _put_off(
+    fills: Sequence[Fill], pieces: Sequence[Piece], processes: int
+) -> tuple[list[Fill], list[Fill]]:
+    """Divide fills among those before the fits and those beside the first one.
+
+    It trains on the first and is asked about the others only at its end. A process would else be
+    left alone with the last of an odd number of fits. A fit that does not find what it needs
+    computes it, so the order changes no result.
+    """
+    beside: list[Fill] = []
+    first = pieces[0].tasks[0] if pieces and len(pieces[0].tasks) == 1 else None
+    if first and first.cell.strategy in WITH_ACTIVATIONS and processes > 1:
+        asked = set(first.split.test.tolist())
+        beside = [
+            fill for fill in fills if fill.backbone == first.cell.backbone and fill.row in asked
+        ]
+    return [fill for fill in fills if fill not in beside], beside
+
+
+def _run_one(one: Fill | Piece, labels: np.ndarray) -> list[TaskResult]:
+    if isinstance(one, Fill):
+        one.run()
+        return []
+    forget_fast_forms()
+    return one.run(labels)
 
 
 def choose_precisions(
@@ -207,45 +308,3 @@ def _choose_precision(
 ) -> str:
     views = make_views(FineTunedClassifier().views, augmentation)
     return choose_precision(load_backbone(name), images, labels.tolist(), views)
-
-
-def fill_activations(
-    cells: Sequence[Cell], images: np.ndarray, workers: int | None
-) -> Iterator[float]:
-    """Compute the prefix activations of all cells on worker processes, each only once.
-
-    Parameters
-    ----------
-    cells
-        Those that are going to be run.
-    images
-        ``(n,)`` samples of a cohort.
-    workers
-        As in :func:`run_tasks`.
-
-    Yields
-    ------
-    float
-        Which part of the work is done, in (0, 1].
-    """
-    needed: dict[tuple[str, str, float], list[str]] = {}
-    for cell in cells:
-        if cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
-            key = (cell.backbone, cell.settings["precision"], cell.settings["augmentation"])
-            needed.setdefault(key, []).extend(make_classifier(cell, seed=0).needed_cuts)
-    for name, precision, _ in needed:
-        # Before the workers are forked: they then share its weights.
-        bring_into_fast_form(load_backbone(name), precision)
-    ActivationStore().trim()
-    work = [(*key, cuts, image) for key, cuts in needed.items() for image in images]
-    for done, _ in enumerate(run_in_workers(_fill_one, work, workers)):
-        yield (done + 1) / len(work)
-    # Not needed while suffixes are trained, which takes the most memory.
-    forget_fast_forms()
-
-
-def _fill_one(
-    name: str, precision: str, augmentation: float, cuts: Sequence[str], image: Image
-) -> None:
-    views = make_views(FineTunedClassifier().views, augmentation)
-    ActivationStore(precision=precision).fill(load_backbone(name), cuts, [image], views)

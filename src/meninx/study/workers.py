@@ -40,7 +40,7 @@ def run_in_workers(
     object
         The results, in the order of the work.
     """
-    count = min(workers or os.cpu_count() or 1, len(work))
+    count = min(count_processes(workers), len(work))
     if count <= 1:
         yield from (_call_here(function, arguments) for arguments in work)
         return
@@ -50,6 +50,11 @@ def run_in_workers(
         ProcessPoolExecutor(count, context, initializer=_stay_on_one_thread) as pool,
     ):
         yield from pool.map(_call, [function] * len(work), work)
+
+
+def count_processes(workers: int | None) -> int:
+    """Count the processes that share work: by default one a processor core."""
+    return workers or os.cpu_count() or 1
 
 
 def _choose_start() -> str:
