@@ -5,6 +5,7 @@ thread: so its result is the same whoever runs it, beside whatever else. The lin
 frozen cell are solved together, as one piece of work whoever runs it.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -256,9 +257,12 @@ def run_tasks(
         # Not needed while suffixes are trained, which takes the most memory.
         forget_fast_forms()
     work: list[Fill | Piece] = [*pieces[:1], *beside, *pieces[1:]]
-    for results in run_in_workers(_run_one, [(one, labels) for one in work], workers):
-        yield from results
+    results = run_in_workers(_run_one, [(one, labels) for one in work], workers)
+    first = next(results, [])
+    # By now workers have them, where they are still to be used.
     forget_fast_forms()
+    for found in itertools.chain([first], results):
+        yield from found
 
 
 def _put_off(
