@@ -95,6 +95,11 @@ class Cell:
         """Whether a network is fitted for it: not for simple baselines and ensembles."""
         return bool(self.backbone) and not self.members
 
+    @property
+    def reads_activations(self) -> bool:
+        """Whether it is trained on what a frozen prefix makes of images."""
+        return self.strategy in (Strategy.FROZEN, Strategy.PARTIAL)
+
     def as_dict(self) -> dict[str, Any]:
         """Give the cell as ``plan.json`` holds it."""
         fields = {key: value for key, value in vars(self).items() if key != "name"}
@@ -336,7 +341,7 @@ def _settle(cell: Cell, precisions: Mapping[str, str], blocks_left_out: float) -
         members = tuple(_settle(one, precisions, blocks_left_out) for one in cell.members)
         return replace(cell, members=members)
     more: dict[str, Any] = {}
-    if cell.strategy in (Strategy.FROZEN, Strategy.PARTIAL):
+    if cell.reads_activations:
         more["precision"] = precisions.get(cell.backbone, "float32")
     if cell.strategy == Strategy.PARTIAL and not cell.settings["extra_layers"]:
         more["blocks_left_out"] = blocks_left_out

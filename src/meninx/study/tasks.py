@@ -19,7 +19,6 @@ from meninx.finetune import (
     ActivationStore,
     Ensemble,
     FineTunedClassifier,
-    Strategy,
     bring_into_fast_form,
     choose_precision,
     forget_fast_forms,
@@ -31,9 +30,6 @@ from meninx.finetune import (
 from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell
 from meninx.study.workers import count_processes, run_in_workers
-
-# What is trained on what a frozen prefix makes of images.
-WITH_ACTIVATIONS = (Strategy.FROZEN, Strategy.PARTIAL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +206,7 @@ def list_fills(cells: Sequence[Cell], images: np.ndarray) -> list[Fill]:
     """
     needed: dict[tuple[str, str, float], list[str]] = {}
     for cell in cells:
-        if cell.strategy in WITH_ACTIVATIONS:
+        if cell.reads_activations:
             key = (cell.backbone, cell.settings["precision"], cell.settings["augmentation"])
             needed.setdefault(key, []).extend(make_classifier(cell, seed=0).needed_cuts)
     return [
@@ -245,10 +241,11 @@ def run_tasks(
     when_filled
         Is told which part of what is computed before the first task is done, in (0, 1].
     """
-    for fill in fills:
-        # Before the workers are forked: they then share its weights. Made once a precision.
-        bring_into_fast_form(load_backbone(fill.backbone), fill.precision)
-    ActivationStore().trim()
+    if fills:
+        ActivationStore().trim()
+    for name, precision in dict.fromkeys((fill.backbone, fill.precision) for fill in fills):
+        # Before the workers are forked: they then share its weights.
+        bring_into_fast_form(load_backbone(name), precision)
     pieces = divide(tasks, inputs)
     before, beside = _put_off(fills, pieces, count_processes(workers))
     for done, _ in enumerate(run_in_workers(Fill.run, [(fill,) for fill in before], workers), 1):
@@ -274,14 +271,16 @@ def _put_off(
     left alone with the last of an odd number of fits. A fit that does not find what it needs
     computes it, so the order changes no result.
     """
-    beside: list[Fill] = []
     first = pieces[0].tasks[0] if pieces and len(pieces[0].tasks) == 1 else None
-    if first and first.cell.strategy in WITH_ACTIVATIONS and processes > 1:
-        asked = set(first.split.test.tolist())
-        beside = [
-            fill for fill in fills if fill.backbone == first.cell.backbone and fill.row in asked
-        ]
-    return [fill for fill in fills if fill not in beside], beside
+    if first is None or not first.cell.reads_activations or processes == 1:
+        return list(fills), []
+    asked = set(first.split.test.tolist())
+    before: list[Fill] = []
+    beside: list[Fill] = []
+    for fill in fills:
+        is_asked_for = fill.backbone == first.cell.backbone and fill.row in asked
+        (beside if is_asked_for else before).append(fill)
+    return before, beside
 
 
 def _run_one(one: Fill | Piece, labels: np.ndarray) -> list[TaskResult]:
