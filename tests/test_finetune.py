@@ -8,6 +8,7 @@ import scipy
 import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from torch import nn
 
@@ -260,6 +261,18 @@ def test_folds_predicted_together_are_predicted_as_one_by_one(discs):
         np.testing.assert_allclose(found, alone, atol=1e-3)
     with pytest.raises(StudyError, match="together"):
         FineTunedClassifier(**SMALL, extra_layers=(4,)).cross_predict(images, labels, sides)
+
+
+def test_two_classes_have_one_decision_value_that_scorers_understand(discs):
+    images, labels = discs
+    some = labels < 2
+    fitted = FineTunedClassifier(**SMALL).fit(images[some], labels[some])
+    decision = fitted.decision_function(images[some])
+    assert decision.shape == (some.sum(),)
+    np.testing.assert_allclose(
+        scipy.special.expit(decision), fitted.predict_proba(images[some])[:, 1], atol=1e-6
+    )
+    assert get_scorer("roc_auc")(fitted, images[some], labels[some]) == 1.0
 
 
 def test_it_is_cloned_and_asked_for_its_parameters_as_scikit_learn_does():

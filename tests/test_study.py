@@ -123,37 +123,41 @@ def advise(strategy, trained_stages=0):
     return Advice(strategy, cut, trained_stages, (), 1.0, 1e-3, ("Because.",))
 
 
-def test_the_plan_has_the_advice_its_neighbours_and_the_baselines():
-    plan = Plan.make(advise("partial", 1), (LITE0, LITE1))
+def test_the_plan_has_the_advice_its_neighbour_their_mean_and_the_baselines():
+    plan = Plan.make(advise("partial", 4), (LITE0,))
     assert {cell.name: cell.repeats for cell in plan.cells} == {
-        "majority": 5,
-        "histogram": 5,
-        f"{LITE0}-frozen": 5,
-        "tf_efficientnet_lite1-frozen": 5,
-        f"{LITE0}-partial-stage7": 5,
-        "tf_efficientnet_lite1-partial-stage7": 5,
-        "ensemble": 5,
-        f"{LITE0}-partial-stage6": 1,
+        "majority": 3,
+        "histogram": 3,
+        f"{LITE0}-frozen": 3,
+        f"{LITE0}-partial-stage4": 3,
+        f"{LITE0}-partial-stage6": 3,
+        "ensemble": 3,
         f"{LITE0}-scratch": 1,
     }
 
 
-def test_repeats_that_are_asked_for_are_those_of_every_candidate():
+def test_all_candidates_have_the_same_repeats():
+    # One that is looked at less often is noisier, and the best of several is often the noisiest.
     plan = Plan.make(advise("partial", 1), (LITE0, LITE1), repeats=4)
-    repeats = {cell.name: cell.repeats for cell in plan.candidates}
-    neighbour = repeats.pop(f"{LITE0}-partial-stage6")
-    assert set(repeats.values()) == {4} and neighbour == 1
+    assert {cell.repeats for cell in plan.candidates} == {4} and len(plan.candidates) == 6
+
+
+def test_images_are_gone_through_often_enough():
+    # 7 passes left the phantom's own training images 69 to 90 % right.
+    partial = [cell for cell in Plan.make(advise("partial", 4), (LITE0,)).cells if cell.cut]
+    assert all(cell.settings["epochs"] >= 20 for cell in partial)
 
 
 @pytest.mark.parametrize(
     ("advice", "expected"),
     [
-        (advise("frozen"), {"frozen", "partial-stage7"}),
-        (advise("full"), {"frozen", "full", "partial-stage6"}),
-        (advise("partial", 2), {"frozen", "partial-stage6", "partial-stage7"}),
+        (advise("frozen"), {"frozen", "partial-stage7", "ensemble"}),
+        (advise("full"), {"frozen", "full", "partial-stage6", "ensemble"}),
+        (advise("partial", 2), {"frozen", "partial-stage6", "partial-stage7", "ensemble"}),
+        (advise("partial", 4), {"frozen", "partial-stage4", "partial-stage6", "ensemble"}),
     ],
 )
-def test_every_advice_is_tried_beside_its_neighbours(advice, expected):
+def test_every_advice_is_tried_beside_its_neighbour(advice, expected):
     plan = Plan.make(advice, (LITE0,))
     assert {cell.name.removeprefix(f"{LITE0}-") for cell in plan.candidates} == expected
 

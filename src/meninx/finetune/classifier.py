@@ -189,23 +189,32 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: Images) -> np.ndarray:
-        """Give the logits ``(n, k)`` of images, averaged over their views.
+        """Give the logits of images, averaged over their views.
 
-        Softmax turns them into probabilities; they are the same for two classes too.
+        Returns
+        -------
+        np.ndarray
+            ``(n, k)``; of two classes ``(n,)``, the second one's logit less the first one's, as
+            scikit-learn's scorers expect it.
         """
+        logits = self._compute_logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Images) -> np.ndarray:
+        """Give class probabilities ``(n, k)``, columns as in ``classes_``."""
+        return torch.softmax(torch.from_numpy(self._compute_logits(X)), dim=1).numpy()
+
+    def predict(self, X: Images) -> np.ndarray:
+        """Give the most probable class of each image, ``(n,)``."""
+        chosen: np.ndarray = self.classes_[self._compute_logits(X).argmax(axis=1)]
+        return chosen
+
+    def _compute_logits(self, X: Images) -> np.ndarray:
+        """Compute logits ``(n, k)``, the mean over an image's views."""
         check_is_fitted(self)
         activations = self._get_activations(self.backbone_, self.cut_, X)
         features = compute_all_features(self.suffix_, activations, self.views)
         return average_logits(self.head_, features).numpy()
-
-    def predict_proba(self, X: Images) -> np.ndarray:
-        """Give class probabilities ``(n, k)``, columns as in ``classes_``."""
-        return torch.softmax(torch.from_numpy(self.decision_function(X)), dim=1).numpy()
-
-    def predict(self, X: Images) -> np.ndarray:
-        """Give the most probable class of each image, ``(n,)``."""
-        chosen: np.ndarray = self.classes_[self.decision_function(X).argmax(axis=1)]
-        return chosen
 
     @property
     def is_solved(self) -> bool:

@@ -59,7 +59,7 @@ def name_strategy(run: RunFolder, words: Words) -> str:
 
 def name_backbones(run: RunFolder) -> str:
     """Name the networks of the chosen model, or the cell where it has none."""
-    backbones = [str(cell["backbone"]) for cell in run.members]
+    backbones = dict.fromkeys(str(cell["backbone"]) for cell in run.members)
     return ", ".join(backbones) or run.chosen["backbone"] or run.chosen["cell"]
 
 
