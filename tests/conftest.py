@@ -1,19 +1,14 @@
 """Small cohorts that tests are run on; nothing here is a real patient."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-# Older processors have no instructions for it, and Meninx does not ask them for it.
-NEEDS_BFLOAT16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor"
-)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,15 +21,23 @@ def private_folders(tmp_path_factory):
     patch.undo()
 
 
+def advise(strategy, trained_stages=0):
+    """What a matrix may advise."""
+    from meninx.matrix import Advice
+
+    cut = f"stage{8 - trained_stages}" if trained_stages else None
+    return Advice(strategy, cut, trained_stages, (), 1.0, None, ("Because.",))
+
+
 @contextmanager
 def made_brief():
     """Let networks train a few steps and test few heatmaps: most promises hang on neither."""
-    from meninx.study.plan import PARTIAL_SETTINGS
+    from meninx.finetune.recipe import PRESETS, SCRATCH
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PARTIAL_SETTINGS, "epochs", 2)
-        patch.setattr("meninx.finetune.training.FEWEST_STEPS", 2)
-        patch.setattr("meninx.finetune.training.FEWEST_LOOKS", 2)
+        for preset, recipe in PRESETS.items():
+            patch.setitem(PRESETS, preset, replace(recipe, epochs=2, fewest_steps=2))
+        patch.setattr("meninx.study.plan.SCRATCH", replace(SCRATCH, epochs=1, fewest_steps=2))
         patch.setattr("meninx.study.examples.MOST_FORGOTTEN", 2)
         yield
 

@@ -18,10 +18,10 @@ from benchmarks.speed.run import find_work, order_competitors, run_studies, scor
 from benchmarks.speed.scaling import write_images
 from benchmarks.speed.scoring import list_unscored, score_all
 from benchmarks.speed.write_document import TITLES, write_document
+from meninx.finetune.convolution import FastConvolution
 from PIL import Image
 from scipy import stats
 
-from meninx.finetune.convolution import FastConvolution
 from tests.conftest import NEEDS_BFLOAT16
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
+from meninx.study.costs import fit_into
 from PIL import Image, ImageOps
 
 import meninx.report
@@ -24,7 +25,6 @@ from meninx.matrix.references import load_references
 from meninx.report import Words, render
 from meninx.report.language import LANGUAGES, format_number
 from meninx.report.run_folder import RunFolder
-from meninx.study.costs import fit_into
 from meninx.study.plan import ENSEMBLE, Cell, Plan, Role
 from meninx.study.study import _explain_folds
 from tests.finished_runs import (

@@ -1,6 +1,7 @@
 """The backbone: a pretrained CNN without its classifier, cut where one likes."""
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from meninx.backbones import preparation
-from meninx.backbones.architectures import Architecture, find_architecture
+from meninx.backbones.architectures import find_architecture
 from meninx.backbones.stages import Dissection, Stage, dissect
 from meninx.backbones.weights import WeightsKind, WeightsSource, find_weights, load_weights
 from meninx.errors import BackboneError
@@ -82,7 +83,14 @@ class Backbone:
         dissection = dissect(name, network, architecture.input_size)
         path, source = find_weights(architecture, weights)
         load_weights(network, path, source)
-        return cls._of_pieces(architecture, dissection, source)
+        return cls._of_pieces(
+            architecture.name,
+            architecture.input_size,
+            architecture.mean,
+            architecture.std,
+            dissection,
+            source,
+        )
 
     @classmethod
     def untrained(cls, name: str, seed: int = 0) -> Self:
@@ -99,18 +107,64 @@ class Backbone:
         network = architecture.build(seed)
         dissection = dissect(name, network, architecture.input_size)
         source = WeightsSource(WeightsKind.RANDOM, f"seed {seed}", sha256="")
-        return cls._of_pieces(architecture, dissection, source)
+        return cls._of_pieces(
+            architecture.name,
+            architecture.input_size,
+            architecture.mean,
+            architecture.std,
+            dissection,
+            source,
+        )
+
+    @classmethod
+    def from_module(
+        cls,
+        network: nn.Module,
+        input_size: int = 224,
+        mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+        std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    ) -> Self:
+        """Take apart a pretrained network of your own, a chain of layers that ends in a classifier.
+
+        Parameters
+        ----------
+        network
+            From normalised images ``(n, 3, s, s)`` to logits; it is copied.
+        input_size
+            Side of the images it was trained on, pixels.
+        mean, std
+            Of each channel, for images in [0, 1].
+
+        Raises
+        ------
+        BackboneError
+            The network cannot be cut into stages.
+        """
+        copied = copy.deepcopy(network).eval()
+        digest = hashlib.sha256()
+        for name, tensor in copied.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        name = type(network).__name__
+        dissection = dissect(name, copied, input_size)
+        source = WeightsSource(WeightsKind.FILE, "given as a module", digest.hexdigest())
+        return cls._of_pieces(name, input_size, mean, std, dissection, source)
 
     @classmethod
     def _of_pieces(
-        cls, architecture: Architecture, dissection: Dissection, source: WeightsSource
+        cls,
+        name: str,
+        input_size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        dissection: Dissection,
+        source: WeightsSource,
     ) -> Self:
         return cls(
-            name=architecture.name,
+            name=name,
             source=source,
-            input_size=architecture.input_size,
-            mean=architecture.mean,
-            std=architecture.std,
+            input_size=input_size,
+            mean=mean,
+            std=std,
             network=dissection.network.eval().requires_grad_(False),
             classifier=dissection.classifier.eval().requires_grad_(False),
             stages=dissection.stages,
@@ -158,10 +212,6 @@ class Backbone:
         """Give what :meth:`suffix` copies, sharing its layers with :attr:`network`."""
         after = self.network[self._position(cut) :]
         return after if len(after) else nn.Identity()
-
-    def find_kinds_of_layers(self) -> frozenset[type[nn.Module]]:
-        """Find of what classes its layers are: networks of one family have the same."""
-        return frozenset(type(layer) for layer in self.network.modules())
 
     def _position(self, cut: str) -> int:
         """Count the children before a cut."""

@@ -17,11 +17,14 @@ from meninx.backbones.architectures import find_architecture
 from meninx.bundle.card import MemberCard
 from meninx.errors import BackboneError, BundleError
 from meninx.explain import crop_to_image, explain
-from meninx.finetune import FineTunedClassifier, build_head, make_views, quicken, run_in_parts
-from meninx.finetune.views import View
+from meninx.finetune import FineTunedClassifier, build_head, fold_batch_norm, make_views
+from meninx.finetune.augmentation import View
 
 # ImageNet's classifier, which an architecture counts and a bundle does not hold.
 LARGEST_CLASSIFIER = 2**26
+
+# Views that run through a network at a time: their maps fit into a processor's caches.
+PART = 4
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -93,12 +96,14 @@ class Member:
         """
         with torch.inference_mode():
             inputs = self._look(self.backbone.to_square([pixels]))
-            return self._average(run_in_parts(self._quick_network, inputs))
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            return self._average(torch.cat([self._folded(part) for part in inputs.split(PART)]))
 
     # What only opens a bundle, to read its card say, does not need it.
     @cached_property
-    def _quick_network(self) -> nn.Sequential:
-        return quicken(self.network, self.backbone.input_size, torch.device("cpu"))
+    def _folded(self) -> nn.Module:
+        folded = fold_batch_norm(self.network, self.backbone.input_size)
+        return folded.to(memory_format=torch.channels_last)
 
     def _look(self, squares: torch.Tensor) -> torch.Tensor:
         """Give what the network is given of squares: all in one view after the other."""
@@ -118,7 +123,18 @@ class Member:
 
 
 def describe_member(classifier: FineTunedClassifier) -> MemberCard:
-    """Describe a fitted classifier."""
+    """Describe a fitted classifier.
+
+    Raises
+    ------
+    BundleError
+        It holds code of its user's own, which a bundle, that is never executed, cannot carry.
+    """
+    if not isinstance(classifier.backbone, str) or classifier.transforms is not None:
+        raise BundleError(
+            "a bundle holds weights and no code: a network or transforms of your own cannot be "
+            "written into one; use a backbone by its name and the recipe's views"
+        )
     source = classifier.backbone_.source
     return MemberCard(
         backbone=classifier.backbone,
@@ -130,8 +146,8 @@ def describe_member(classifier: FineTunedClassifier) -> MemberCard:
             "location": source.location,
             "sha256": source.sha256,
         },
-        views=classifier.views,
-        augmentation=classifier.augmentation,
+        views=classifier.recipe_.views,
+        augmentation=classifier.recipe_.augmentation,
         input_size=classifier.backbone_.input_size,
     )
 

@@ -10,7 +10,6 @@ from typer.exceptions import TyperException
 
 from meninx.cli.output import make_printable, say
 from meninx.errors import MeninxError
-from meninx.memory import do_without_compiler
 
 app = typer.Typer(
     help="Honest transfer learning for small sets of brain MRI. "
@@ -26,7 +25,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a file's name need not be text in any encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    do_without_compiler()
     _let_waiting_threads_sleep()
     logging.basicConfig(level=os.environ.get("MENINX_LOG", "WARNING"), format="%(message)s")
     try:

@@ -42,8 +42,12 @@ def study(
     ] = None,
     folds: Annotated[int, typer.Option(min=2)] = 5,
     repeats: Annotated[
-        int, typer.Option(min=1, help="How often each candidate goes through the folds.")
-    ] = 5,
+        int | None,
+        typer.Option(min=1, help="How often each candidate goes through the folds; as the preset."),
+    ] = None,
+    preset: Annotated[
+        Literal["fast", "default", "thorough"], typer.Option(help="How much time it may take.")
+    ] = "default",
     time_limit: Annotated[
         str | None,
         typer.Option(help="For the whole study, such as 90s, 5m or 1h: what fits is run."),
@@ -70,9 +74,13 @@ def study(
         typer.Option("--strict", help="Refuse a picture that is said to be of two patients."),
     ] = False,
     seed: Seed = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; changes the time, never the result.")
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "--workers", min=1, help="Processes; changes the time, never the result."
+        ),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     size_border: SizeBorder = 1000,
     similarity_border: SimilarityBorder = 0.063,
     patient_pattern: PatientPattern = None,
@@ -93,6 +101,7 @@ def study(
 ) -> None:
     """Find the best model that DATA allows, and how good it really is."""
     from meninx.evaluate import Aggregation
+    from meninx.finetune import Preset
     from meninx.matrix import Borders
     from meninx.study import DEFAULT_BACKBONES, Study, read_duration, read_prevalence
 
@@ -107,6 +116,8 @@ def study(
         strategies=_read_strategies(strategies),
         folds=folds,
         repeats=repeats,
+        preset=Preset(preset),
+        device=device,
         time_limit=read_duration(time_limit) if time_limit else None,
         seed=seed,
         borders=Borders(size_border, similarity_border),
@@ -118,9 +129,9 @@ def study(
         is_strict=strict,
     )
     if dry_run:
-        _show_plan(question.plan(workers), as_json)
+        _show_plan(question.plan(jobs), as_json)
         return
-    report_file = question.run(out, workers, fresh, language.value)
+    report_file = question.run(out, jobs, fresh, language.value)
     summary = json.loads((out / "summary.json").read_bytes())
     if as_json:
         print_json(summary)
@@ -162,7 +173,7 @@ def compare(
 
 
 def _show_plan(plan: "Plan", as_json: bool) -> None:
-    from meninx.study import write_duration
+    from meninx.study import LEAST, MOST, write_duration
 
     columns = ("cell", "role", "folds", "repeats", "takes", "reason")
     content = plan.as_dict()
@@ -171,10 +182,11 @@ def _show_plan(plan: "Plan", as_json: bool) -> None:
     ]
     show(content, [make_table("The plan", columns, cells)], as_json)
     if plan.predicted_seconds is not None and not as_json:
+        low, high = (write_duration(end * plan.predicted_seconds) for end in (LEAST, MOST))
         console.print(
-            f"The whole study takes about {write_duration(plan.predicted_seconds)} on this machine."
-            " A cell's time is that of one process; an ensemble's is that of its members, which "
-            "are trained once.",
+            f"The whole study takes some {low} to {high} on this machine, by one short fit of each "
+            "model. A cell's time is that of one process; an ensemble's is that of its members, "
+            "which are trained once.",
             highlight=False,
         )
 

@@ -11,7 +11,7 @@ Pseudonyms are given here, so that no later stage can write a patient's name.
 from meninx.cohort.audit import Finding, Severity, audit
 from meninx.cohort.cohort import Cohort, UnreadableImagesError
 from meninx.cohort.framing import frame_head
-from meninx.cohort.images import read_image, read_mask
+from meninx.cohort.images import read_image, read_mask, scale_intensity
 from meninx.cohort.listing import Skipped
 from meninx.cohort.manifests import (
     Wanted,
@@ -52,6 +52,7 @@ __all__ = [
     "phantom",
     "read_image",
     "read_mask",
+    "scale_intensity",
     "write_cemri_manifest",
     "write_dicom_manifest",
 ]

@@ -1,23 +1,23 @@
 """Prefix activations: what the frozen part of a network makes of each image and view.
 
 The prefix never changes, so its output for an image and view is computed once, whatever the
-number of folds, repeats, strategies and studies; a deeper cut goes on from what is stored at a
-shallower one. The store is content-addressed: the name of a file is the hash of all that its
-content depends on (pixels, weights, preprocessing, precision, device, cut, views), so it can never
-serve the wrong activations.
+number of folds, repeats, strategies and studies. The store is content-addressed: the name of a
+file is the hash of all that its content depends on (pixels, weights, preprocessing, device, cut,
+views), so it never serves the wrong activations.
 
 A file is in the safetensors format: one tensor ``activations`` ``(v, c, h, w)``, one entry a
-view, and in its header ``format`` and ``sha256``, the checksum of the tensor's bytes. It is
-memory-mapped, so that all processes share what they read. A file that is cut short, altered or
-of another format is computed again. Once the store passes its limit (20 GiB, or the environment
-variable ``MENINX_CACHE_GIB``), the files that were not used for longest are removed.
+view, and in its header ``format`` and ``sha256``, the checksum of the file's name and the
+tensor's bytes, so that a file in another one's place is refused. It is memory-mapped, so that all
+processes share what they read. A file that is cut short, altered or of another format is computed
+again. Once the store passes its limit (20 GiB, or the environment variable
+``MENINX_CACHE_GIB``), the files that were not used for longest are removed.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,24 +26,21 @@ from typing import Any, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.cohort import Image, Images, as_pixels, fingerprint_of
 from meninx.files import write_whole
-from meninx.finetune.arithmetic import (
-    EXACT,
-    bring_into_fast_form,
-    find_device,
-    look,
-    run_prefix,
-    take_channels_once,
-)
-from meninx.finetune.views import View
+from meninx.finetune.augmentation import OwnView, View
+from meninx.finetune.folding import fold_batch_norm
 
 # Raise it when the numbers that a prefix gives could change.
-FORMAT = "meninx-activations-3"
+FORMAT = "meninx-activations-4"
 
 USUAL_LIMIT_GIB = 20.0
+
+# Views that run through the prefix at a time: their maps fit into a processor's caches.
+PART = 4
 
 
 class Activations(Protocol):
@@ -80,7 +77,7 @@ class LiveImages:
 
     backbone: Backbone
     squares: torch.Tensor
-    views: tuple[View, ...]
+    views: tuple[View | OwnView, ...]
 
     def __len__(self) -> int:
         return len(self.squares)
@@ -101,17 +98,17 @@ class ActivationStore:
     ----------
     folder
         Where they lie; by default ``MENINX_CACHE`` or ``~/.cache/meninx``.
-    precision
-        In which they are computed and kept; see :func:`choose_precision`.
+    device
+        Where they are computed.
     """
 
-    def __init__(self, folder: Path | None = None, precision: str = EXACT) -> None:
+    def __init__(self, folder: Path | None = None, device: torch.device | None = None) -> None:
         default = os.environ.get("MENINX_CACHE") or Path.home() / ".cache" / "meninx"
         self.folder = Path(folder or default) / "activations"
-        self.precision = precision
+        self.device = device or torch.device("cpu")
 
     def get(
-        self, backbone: Backbone, cut: str, images: Images, views: tuple[View, ...]
+        self, backbone: Backbone, cut: str, images: Images, views: tuple[View | OwnView, ...]
     ) -> Activations:
         """Give the activations of images at a cut, computing those not yet stored.
 
@@ -133,7 +130,11 @@ class ActivationStore:
         if cut == "stem":
             squares = torch.cat([backbone.to_square([as_pixels(image)]) for image in images])
             # Half precision has 11 bits: more than a display shows, in half the memory.
-            return LiveImages(backbone, take_channels_once(squares).half(), views)
+            return LiveImages(backbone, squares.half(), views)
+        if not all(isinstance(view, View) for view in views):
+            # What a function does cannot be put into an address.
+            runs = (self._run_prefix(backbone, [cut], image, views) for image in images)
+            return StoredActivations(tuple(tensor for ((_, tensor),) in runs))
         return StoredActivations(
             tuple(self._find(backbone, (cut,), image, views)[cut] for image in images)
         )
@@ -143,7 +144,7 @@ class ActivationStore:
         backbone: Backbone,
         cuts: Sequence[str],
         images: Images,
-        views: tuple[View, ...],
+        views: tuple[View | OwnView, ...],
     ) -> None:
         """Compute what is missing at several cuts, in one pass through the network an image.
 
@@ -171,33 +172,49 @@ class ActivationStore:
                 file.unlink(missing_ok=True)
 
     def _find(
-        self, backbone: Backbone, cuts: tuple[str, ...], image: Image, views: tuple[View, ...]
+        self,
+        backbone: Backbone,
+        cuts: tuple[str, ...],
+        image: Image,
+        views: tuple[View | OwnView, ...],
     ) -> dict[str, torch.Tensor]:
         """Read one image's activations at some cuts; compute and store those not there."""
         address = self._describe(backbone, image, views)
         found = {cut: _read(self._path(address, cut)) for cut in cuts}
         missing = [cut for cut, tensor in found.items() if tensor is None]
         if missing:
-            start, activations = self._find_start(backbone, missing[0], address)
-            if activations is None:
-                activations = look(backbone, image, views)
-            network = bring_into_fast_form(backbone, self.precision)
-            for cut, tensor in run_prefix(network, start, missing, activations):
+            for cut, tensor in self._run_prefix(backbone, missing, image, views):
                 _write(self._path(address, cut), tensor)
                 found[cut] = tensor
         return {cut: tensor for cut, tensor in found.items() if tensor is not None}
 
-    def _find_start(
-        self, backbone: Backbone, cut: str, address: dict[str, Any]
-    ) -> tuple[str, torch.Tensor | None]:
-        """Find the deepest cut before another whose activations are stored."""
-        for shallower in reversed(backbone.cuts[1 : backbone.cuts.index(cut)]):
-            if (activations := _read(self._path(address, shallower))) is not None:
-                return shallower, activations
-        return "stem", None
+    def _run_prefix(
+        self,
+        backbone: Backbone,
+        cuts: Sequence[str],
+        image: Image,
+        views: tuple[View | OwnView, ...],
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """Run an image's views through the backbone, stopping before each of some cuts.
+
+        The views of one image are the batch, so that its activations do not depend, not even in
+        the last bit, on which other images a cohort has.
+        """
+        network = _fold(backbone, self.device)
+        square = backbone.to_square([as_pixels(image)])
+        inputs = backbone.normalise(torch.cat([view.apply(square) for view in views]))
+        parts = inputs.to(self.device, memory_format=torch.channels_last).split(PART)
+        for name, layer in [*network.named_children(), ("head", nn.Identity())]:
+            if name in cuts:
+                whole = torch.cat([part.cpu() for part in parts])
+                yield name, whole.clone(memory_format=torch.contiguous_format)
+            if name == cuts[-1]:
+                return
+            with torch.inference_mode():
+                parts = tuple(layer(part) for part in parts)
 
     def _describe(
-        self, backbone: Backbone, image: Image, views: tuple[View, ...]
+        self, backbone: Backbone, image: Image, views: tuple[View | OwnView, ...]
     ) -> dict[str, Any]:
         """List all that an image's activations depend on, the cut apart."""
         return {
@@ -206,8 +223,7 @@ class ActivationStore:
             "backbone": backbone.name,
             "weights": backbone.source.sha256 or backbone.source.location,
             "preparation": [backbone.input_size, backbone.mean, backbone.std],
-            "precision": self.precision,
-            "device": find_device().type,
+            "device": self.device.type,
             "views": _describe_views(views),
             "torch": torch.__version__,
         }
@@ -218,15 +234,21 @@ class ActivationStore:
         return self.folder / digest[:2] / f"{digest}.safetensors"
 
 
+@lru_cache(maxsize=2)
+def _fold(backbone: Backbone, device: torch.device) -> nn.Module:
+    """Fold a whole backbone once a process; its prefixes are parts of it."""
+    folded = fold_batch_norm(backbone.network, backbone.input_size)
+    return folded.to(device).to(memory_format=torch.channels_last)
+
+
 @lru_cache(maxsize=64)
-def _describe_views(views: tuple[View, ...]) -> list[dict[str, Any]]:
+def _describe_views(views: tuple[View | OwnView, ...]) -> list[dict[str, Any]]:
     """Describe views once, not for every image."""
-    return [asdict(view) for view in views]
+    return [asdict(view) for view in views if isinstance(view, View)]
 
 
 def _write(path: Path, activations: torch.Tensor) -> None:
-    digest = hashlib.sha256(_get_bytes(activations)).hexdigest()
-    metadata = {"format": FORMAT, "sha256": digest}
+    metadata = {"format": FORMAT, "sha256": _hash(path, activations)}
     write_whole(path, save({"activations": activations}, metadata=metadata))
 
 
@@ -243,7 +265,7 @@ def _read(path: Path) -> torch.Tensor | None:
                 return None
             activations: torch.Tensor = file.get_tensor("activations")
         if path not in _checked:
-            if hashlib.sha256(_get_bytes(activations)).hexdigest() != metadata.get("sha256"):
+            if _hash(path, activations) != metadata.get("sha256"):
                 return None
             # The time of last use, for `trim`.
             path.touch()
@@ -253,6 +275,7 @@ def _read(path: Path) -> torch.Tensor | None:
     return activations
 
 
-def _get_bytes(tensor: torch.Tensor) -> Any:  # noqa: ANN401
-    """Look at a tensor's memory; numpy's types do not say that its arrays are buffers."""
-    return tensor.contiguous().view(torch.uint8).numpy()
+def _hash(path: Path, activations: torch.Tensor) -> str:
+    digest = hashlib.sha256(path.name.encode())
+    digest.update(activations.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -2,66 +2,68 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from meninx.backbones import Backbone
-from meninx.cohort import Images
+from meninx.cohort import Image
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
-from meninx.finetune.arithmetic import EXACT
-from meninx.finetune.heads import build_head, solve_linear_head, solve_linear_heads
-from meninx.finetune.prediction import average_logits, compute_all_features
-from meninx.finetune.strategy import Strategy
-from meninx.finetune.training import Recipe, count_passes, draw_batches, train
-from meninx.finetune.training_form import TrainingForm
-from meninx.finetune.views import make_views
-from meninx.memory import give_memory_back
+from meninx.finetune.augmentation import OwnView, View, make_views
+from meninx.finetune.heads import build_head, fit_linear_head
+from meninx.finetune.inputs import Inputs, list_images
+from meninx.finetune.precision import find_device
+from meninx.finetune.recipe import Preset, Recipe
+from meninx.finetune.strategy import Strategy, copy_suffix
+from meninx.finetune.trainer import Loss, compute_features, train
+from meninx.matrix import count_advised_stages
 
-# Of the head that training starts from, and the last part of the steps that is averaged
-# (benchmarks/accuracy_notes.md).
-START_REGULARISATION, AVERAGED = 0.003, 0.5
+AUTO = "auto"
 
 
-class FineTunedClassifier(ClassifierMixin, BaseEstimator):
+class FineTunedClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Classify images with a pretrained CNN, fine-tuned by one of the strategies.
 
     Parameters
     ----------
     backbone
-        Name of a pretrained CNN; see :func:`meninx.backbones.catalogue`.
+        Name of a pretrained CNN (see :func:`meninx.backbones.catalogue`), or a network of your
+        own: an ``nn.Module`` for 224 pixels, mean and standard deviation 0.5, or a
+        :class:`meninx.backbones.Backbone` for others.
     strategy
         What of it is trained: ``frozen``, ``partial``, ``full`` or ``scratch``.
     cut
-        For ``partial``: the first stage that is trained, such as ``stage7``.
+        For ``partial``: the first stage that is trained, such as ``stage7``; ``auto`` for what
+        the Size-Similarity Matrix advises for the training images. It does not look at labels.
     extra_layers
         Widths of hidden layers in front of the output; empty for a linear head.
-    views
-        In how many views each image is trained on and predicted.
-    augmentation
-        How far the views depart from the image; 0 only flips, 1 is the usual.
-    regularisation
-        For the linear head of ``frozen``: scikit-learn's C, larger fits closer.
-    image_size
-        Side of the square that images are resized to, pixels; by default what the backbone was
-        pretrained on.
-    epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout
-        Of gradient descent, which trains all but the linear head of ``frozen``.
-    blocks_left_out
-        The share of its residual blocks that ``partial`` does without in each step, 0 to 1, where
-        it starts from a solved head.
+    recipe
+        Every number of training: a :class:`Recipe`, or the name of a preset (``fast``,
+        ``default``, ``thorough``).
+    crop_head
+        Whether images are cropped to the head, in fitting and in prediction alike.
+    class_weight
+        As in scikit-learn: ``balanced``, a mapping, or None for classes as frequent as they are.
+    transforms
+        Your own augmentation in place of the recipe's views: functions of squares
+        ``(n, 3, s, s)`` in [0, 1]. Each is one view; their activations are not stored on disk.
+    loss
+        Your own loss of each image ``(b,)``, from logits ``(b, k)`` and class indices ``(b,)``;
+        by default cross-entropy with label smoothing.
     weights
         A weight file for the backbone, in place of the usual sources.
-    precision
-        Of the stored activations; see :func:`choose_precision`.
+    device
+        Where it is computed: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     random_state
         Seed of everything random.
 
@@ -69,10 +71,12 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_
         ``(k,)`` the labels, sorted.
-    backbone_
-        The pretrained backbone.
+    backbone_, cut_
+        The pretrained backbone, and where it was cut.
     suffix_, head_
         What was trained: activations at the cut to features, and features to logits.
+    history_
+        One :class:`Epoch` a pass over the images; none where gradient descent was not used.
     network_
         The whole, put together anew each time it is asked for: from normalised images
         ``(n, 3, s, s)`` to logits ``(n, k)``, children ``stem``, ``stage1`` … ``pool``, ``head``.
@@ -80,16 +84,10 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     Notes
     -----
     The prefix is frozen, its BatchNorm statistics too, and its activations are stored, so that
-    fitting again, on other folds or with other settings, does not run it again. What is trained
-    keeps its pretrained BatchNorm statistics, and in the suffix of ``partial`` its depthwise
-    convolutions: few images say little about either, and a step takes less than half the time.
-    Without extra layers ``partial`` starts from a linear head that was solved on what the
-    pretrained network makes of the images (Kumar et al. 2022, "Fine-tuning can distort pretrained
-    features"), here loosely, leaves some residual blocks out of each step (Huang et al.
-    2016, "Deep networks with stochastic depth"), and ends in the average of its last steps' weights
-    (Izmailov et al. 2018, "Averaging weights leads to wider optima").
-    ``scratch`` has no statistics to keep and learns them. Fitted with
-    the same seed on the same images, the same machine gives the same network, bit for bit.
+    fitting again, on other folds or with other settings, does not run it again. ``partial`` also
+    leaves depthwise convolutions of the suffix as they are: few images say little about them, and
+    a step is a third shorter. Fitted with the same seed on the same images, the same machine
+    gives the same network, bit for bit, if it computes on one thread.
 
     Examples
     --------
@@ -102,56 +100,66 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
     ... )  # doctest: +SKIP
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "backbone": [str, nn.Module, Backbone],
+        "strategy": [str],
+        "cut": [str, None],
+        "extra_layers": ["array-like"],
+        "recipe": [Recipe, str],
+        "crop_head": ["boolean"],
+        "class_weight": [dict, str, None],
+        "transforms": ["array-like", None],
+        "loss": [callable, None],
+        "weights": [Path, str, None],
+        "device": [str],
+        "random_state": ["random_state"],
+    }
+
     def __init__(
         self,
-        backbone: str = "tf_efficientnet_lite0",
-        strategy: Strategy | str = Strategy.FROZEN,
-        cut: str | None = None,
+        backbone: str | nn.Module | Backbone = "tf_efficientnet_lite0",
+        strategy: Strategy | str = Strategy.PARTIAL,
+        cut: str | None = AUTO,
         extra_layers: Sequence[int] = (),
-        views: int = 8,
-        augmentation: float = 1.0,
-        regularisation: float = 1.0,
-        image_size: int | None = None,
-        epochs: int = 12,
-        batch_size: int = 16,
-        learning_rate: float = 4e-4,
-        weight_decay: float = 0.05,
-        label_smoothing: float = 0.1,
-        dropout: float = 0.3,
-        blocks_left_out: float = 0.4,
-        weights: Path | None = None,
-        precision: str = EXACT,
+        recipe: Recipe | Preset | str = Preset.DEFAULT,
+        crop_head: bool = True,
+        class_weight: Mapping[Any, float] | str | None = "balanced",
+        transforms: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+        loss: Loss | None = None,
+        weights: Path | str | None = None,
+        device: str = AUTO,
         random_state: int = 0,
     ) -> None:
         self.backbone = backbone
         self.strategy = strategy
         self.cut = cut
         self.extra_layers = extra_layers
-        self.views = views
-        self.augmentation = augmentation
-        self.regularisation = regularisation
-        self.image_size = image_size
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.label_smoothing = label_smoothing
-        self.dropout = dropout
-        self.blocks_left_out = blocks_left_out
+        self.recipe = recipe
+        self.crop_head = crop_head
+        self.class_weight = class_weight
+        self.transforms = transforms
+        self.loss = loss
         self.weights = weights
-        self.precision = precision
+        self.device = device
         self.random_state = random_state
 
-    def fit(self, X: Images, y: Sequence[object], groups: object = None) -> Self:
+    def fit(
+        self,
+        X: Inputs,
+        y: Sequence[object],
+        sample_weight: Sequence[float] | None = None,
+        groups: object = None,
+    ) -> Self:
         """Fine-tune on images.
 
         Parameters
         ----------
         X
-            n images: samples of a cohort, paths, or arrays in [0, 1] such as ``(n, h, w)`` or
-            ``(n, c, h, w)``.
+            n images; see :func:`meninx.finetune.inputs.list_images`.
         y
             ``(n,)`` labels, of at least two classes.
+        sample_weight
+            ``(n,)`` what each image counts for, on top of the class weights.
         groups
             Not used in fitting; here so that tools that pass patients along need not care.
 
@@ -160,35 +168,36 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         CohortError
             There are fewer than two classes, or as many labels as images are not given.
         StudyError
-            The strategy and the cut do not go together.
+            The strategy and the cut do not go together, or there is no such device.
         """
-        labels = np.asarray(y)
-        if len(X) != len(labels):
-            raise CohortError(f"{len(X)} images were given with {len(labels)} labels")
+        self._validate_params()
+        images, labels = list_images(X, self.crop_head), np.asarray(y)
+        if len(images) != len(labels):
+            raise CohortError(f"{len(images)} images were given with {len(labels)} labels")
         self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise CohortError("a classifier needs images of at least two classes")
-        self.backbone_, self.cut_ = self.choose_network()
-        activations = self._get_activations(self.backbone_, self.cut_, X)
-        head = self._start_head(X, targets)
-        suffix: nn.Module = nn.Identity()
-        if self.is_solved:
-            features = compute_all_features(suffix, activations, self.views)
-            head[-1] = solve_linear_head(features.numpy(), targets, self.regularisation)
-        elif self.cut_ == "head":
-            self._train(suffix, head, activations, targets)
-        else:
-            form = TrainingForm.of_suffix(
-                self.backbone_, self.cut_, Strategy(self.strategy), activations
+        self.backbone_, self.cut_ = self.choose_network(images)
+        weights = _weigh(labels, self.class_weight, sample_weight)
+        self.suffix_, self.history_ = self._copy_suffix(), []
+        self.head_ = self._start_head(images, targets, weights)
+        if not self.is_linear_probe:
+            self.history_ = train(
+                self.suffix_,
+                self.head_,
+                self._get_activations(self.cut_, images),
+                targets,
+                weights,
+                self.recipe_,
+                find_device(self.device),
+                self.random_state,
+                self.loss,
             )
-            self._train(form.network, head, activations, targets, form.residual_blocks)
-            # A new copy: none beside the fast one, and its optimiser, is there until now.
-            suffix = self.backbone_.suffix(self.cut_)
-            form.write_back(suffix)
-        self.suffix_, self.head_ = suffix.eval(), head.eval()
+        self.suffix_.eval()
+        self.head_.eval()
         return self
 
-    def decision_function(self, X: Images) -> np.ndarray:
+    def decision_function(self, X: Inputs) -> np.ndarray:
         """Give the logits of images, averaged over their views.
 
         Returns
@@ -197,103 +206,52 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
             ``(n, k)``; of two classes ``(n,)``, the second one's logit less the first one's, as
             scikit-learn's scorers expect it.
         """
-        logits = self._compute_logits(X)
+        logits = self._compute_logits(X).numpy()
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict_proba(self, X: Images) -> np.ndarray:
+    def predict_proba(self, X: Inputs) -> np.ndarray:
         """Give class probabilities ``(n, k)``, columns as in ``classes_``."""
-        return torch.softmax(torch.from_numpy(self._compute_logits(X)), dim=1).numpy()
+        return self._compute_logits(X).softmax(dim=1).numpy()
 
-    def predict(self, X: Images) -> np.ndarray:
+    def predict(self, X: Inputs) -> np.ndarray:
         """Give the most probable class of each image, ``(n,)``."""
-        chosen: np.ndarray = self.classes_[self._compute_logits(X).argmax(axis=1)]
+        chosen: np.ndarray = self.classes_[self._compute_logits(X).argmax(dim=1).numpy()]
         return chosen
 
-    def _compute_logits(self, X: Images) -> np.ndarray:
-        """Compute logits ``(n, k)``, the mean over an image's views."""
-        check_is_fitted(self)
-        activations = self._get_activations(self.backbone_, self.cut_, X)
-        features = compute_all_features(self.suffix_, activations, self.views)
-        return average_logits(self.head_, features).numpy()
+    def transform(self, X: Inputs) -> np.ndarray:
+        """Give the pooled features ``(n, d)`` of images, averaged over their views."""
+        return self._compute_features(X).mean(dim=1).numpy()
 
     @property
-    def is_solved(self) -> bool:
-        """Whether all that is fitted is a linear head: solved, and not trained step by step."""
+    def is_linear_probe(self) -> bool:
+        """Whether all that is fitted is a logistic regression, and nothing by gradient descent."""
         return Strategy(self.strategy) is Strategy.FROZEN and not self.extra_layers
 
-    @property
-    def starts_solved(self) -> bool:
-        """Whether gradient descent starts from a linear head that was solved."""
-        return Strategy(self.strategy) is Strategy.PARTIAL and not self.extra_layers
-
-    @property
-    def needed_cuts(self) -> tuple[str, ...]:
-        """The cuts whose stored activations a fit reads."""
-        cuts = {Strategy.FROZEN: ("head",), Strategy.PARTIAL: (str(self.cut),)}
-        own = cuts.get(Strategy(self.strategy), ())
-        return (*own, "head") if self.starts_solved else own
-
-    def cross_predict(
-        self, X: Images, y: Sequence[object], sides: Sequence[tuple[np.ndarray, np.ndarray]]
-    ) -> list[np.ndarray]:
-        """Solve the linear heads of several training sides together, and ask each its test side.
-
-        The same as to fit and predict one after the other, within the tolerance of a solution
-        and in a fifth of the time: features are read once, and the heads share their products.
-
-        Parameters
-        ----------
-        X, y
-            All images and their labels; every training side has all classes.
-        sides
-            Rows of each training side and its test side.
-
-        Returns
-        -------
-        list of np.ndarray
-            Probabilities ``(m, k)`` of each test side.
-
-        Raises
-        ------
-        CohortError
-            A training side has no image of one of the classes.
-        StudyError
-            More than a linear head is to be fitted.
-        """
-        if not self.is_solved:
-            raise StudyError("only linear heads of frozen networks are solved together")
-        _, targets = np.unique(np.asarray(y), return_inverse=True)
-        activations = self._get_activations(*self.choose_network(), X)
-        features = compute_all_features(nn.Identity(), activations, self.views)
-        trained = [train for train, _ in sides]
-        heads = solve_linear_heads(features.numpy(), targets, trained, self.regularisation)
-        return [
-            average_logits(head, features[test]).softmax(dim=1).numpy()
-            for head, (_, test) in zip(heads, sides, strict=True)
-        ]
-
-    def list_trained(self) -> dict[str, torch.Tensor]:
-        """List the weights of what was trained, the suffix and the head, by their names."""
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Give the weights of what was trained, the suffix and the head, by their names."""
         check_is_fitted(self)
         trained = nn.ModuleDict({"suffix": self.suffix_, "head": self.head_})
         return {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}
 
-    def restore(self, trained: Mapping[str, torch.Tensor], y: Sequence[object]) -> Self:
+    def load_state_dict(
+        self, state: Mapping[str, torch.Tensor], y: Sequence[object], cut: str
+    ) -> Self:
         """Become the classifier that was fitted before, without training.
 
         Parameters
         ----------
-        trained
-            Of its :meth:`list_trained`.
+        state
+            Of its :meth:`state_dict`.
         y
             The labels that it was fitted on.
+        cut
+            Its ``cut_``.
         """
         self.classes_ = np.unique(np.asarray(y))
-        self.backbone_, self.cut_ = self.choose_network()
-        suffix = self.backbone_.suffix(self.cut_)
-        head = self.make_head(self.backbone_.features, len(self.classes_))
-        nn.ModuleDict({"suffix": suffix, "head": head}).load_state_dict(trained)
-        self.suffix_, self.head_ = suffix.eval(), head.eval()
+        self.backbone_, self.cut_ = self._load_backbone(), cut
+        suffix, head = self._copy_suffix(), self._build_head()
+        nn.ModuleDict({"suffix": suffix, "head": head}).load_state_dict(state)
+        self.suffix_, self.head_, self.history_ = suffix.eval(), head.eval(), []
         return self
 
     @property
@@ -302,7 +260,7 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return _join(self.backbone_.prefix(self.cut_), self.suffix_, self.head_)
 
-    def choose_network(self) -> tuple[Backbone, str]:
+    def choose_network(self, images: Sequence[Image]) -> tuple[Backbone, str]:
         """Load the backbone (from scratch, with fresh weights) and find where it is cut.
 
         Raises
@@ -310,80 +268,110 @@ class FineTunedClassifier(ClassifierMixin, BaseEstimator):
         StudyError
             The strategy and the cut do not go together.
         """
-        strategy = Strategy(self.strategy)
-        if strategy is Strategy.SCRATCH:
-            backbone = Backbone.untrained(self.backbone, self.random_state)
-        else:
-            backbone = load_backbone(self.backbone, self.weights)
-        if self.image_size is not None:
-            backbone = backbone.resized(self.image_size)
+        backbone, strategy = self._load_backbone(), Strategy(self.strategy)
         if strategy is not Strategy.PARTIAL:
-            if self.cut is not None:
+            if self.cut not in (None, AUTO):
                 raise StudyError(f"strategy {strategy} has no cut, but cut={self.cut!r} was given")
             return backbone, "head" if strategy is Strategy.FROZEN else "stem"
+        if self.cut == AUTO:
+            stages = len(backbone.stages)
+            return backbone, backbone.cuts[max(stages - count_advised_stages(images), 1)]
         if self.cut not in backbone.cuts:
             raise StudyError(
-                f"strategy partial needs a cut of {self.backbone}: "
-                f"one of {', '.join(backbone.cuts)}, not {self.cut!r}"
+                f"strategy partial needs a cut of {backbone.name}: "
+                f"auto or one of {', '.join(backbone.cuts)}, not {self.cut!r}"
             )
         return backbone, self.cut
 
-    def _get_activations(self, backbone: Backbone, cut: str, X: Images) -> Activations:
-        views = make_views(self.views, self.augmentation)
-        return ActivationStore(precision=self.precision).get(backbone, cut, list(X), views)
+    @property
+    def views(self) -> tuple[View | OwnView, ...]:
+        """What each image is seen in."""
+        if self.transforms is not None:
+            return tuple(map(OwnView, self.transforms))
+        return make_views(self.recipe_.views, self.recipe_.augmentation)
 
-    def make_head(self, features: int, classes: int) -> nn.Sequential:
+    @property
+    def recipe_(self) -> Recipe:
+        """The recipe, by whichever name it was given."""
+        recipe = self.recipe
+        return recipe if isinstance(recipe, Recipe) else Preset(recipe).recipe
+
+    @property
+    def _starts_from_regression(self) -> bool:
+        """Whether the head is, or starts as, a logistic regression on frozen features."""
+        is_pretrained = Strategy(self.strategy) is not Strategy.SCRATCH
+        has_start = self.is_linear_probe or self.recipe_.head_start is not None
+        return is_pretrained and not self.extra_layers and has_start
+
+    def _load_backbone(self) -> Backbone:
+        if Strategy(self.strategy) is Strategy.SCRATCH:
+            if not isinstance(self.backbone, str):
+                raise StudyError("strategy scratch needs a backbone's name, to build it anew")
+            backbone = Backbone.untrained(self.backbone, self.random_state)
+        elif isinstance(self.backbone, Backbone):
+            backbone = self.backbone
+        elif isinstance(self.backbone, nn.Module):
+            backbone = Backbone.from_module(self.backbone)
+        else:
+            backbone = load_backbone(self.backbone, Path(self.weights) if self.weights else None)
+        side = self.recipe_.image_size
+        return backbone if side is None else backbone.resized(side)
+
+    def _copy_suffix(self) -> nn.Module:
+        return copy_suffix(self.backbone_, self.cut_, Strategy(self.strategy))
+
+    def _get_activations(self, cut: str, images: Sequence[Image]) -> Activations:
+        store = ActivationStore(device=find_device(self.device))
+        return store.get(self.backbone_, cut, images, self.views)
+
+    def _compute_features(self, X: Inputs) -> torch.Tensor:
+        """Compute features ``(n, v, d)`` of n images in their views."""
+        check_is_fitted(self)
+        activations = self._get_activations(self.cut_, list_images(X, self.crop_head))
+        return compute_features(
+            self.suffix_, activations, len(self.views), find_device(self.device)
+        )
+
+    def _compute_logits(self, X: Inputs) -> torch.Tensor:
+        """Compute logits ``(n, k)``, float64, the mean over an image's views."""
+        with torch.inference_mode():
+            logits: torch.Tensor = self.head_(self._compute_features(X)).mean(dim=1).double()
+        return logits
+
+    def _build_head(self) -> nn.Sequential:
         """Build a new head from the seed, leaving the global random state as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.random_state)
-            return build_head(features, classes, self.extra_layers, self.dropout)
+            return build_head(
+                self.backbone_.features,
+                len(self.classes_),
+                self.extra_layers,
+                self.recipe_.dropout,
+            )
 
-    def _start_head(self, X: Images, targets: np.ndarray) -> nn.Sequential:
-        """Make the head that training starts from.
-
-        For ``partial`` a linear head is solved first, on what the pretrained network makes of the
-        images, so loosely that they have still much to teach: from a head that fits them nothing
-        is learned any more, and a random one shakes the layers below until it has learned itself.
-        """
-        head = self.make_head(self.backbone_.features, len(self.classes_))
-        if self.starts_solved:
-            activations = self._get_activations(self.backbone_, "head", X)
-            features = compute_all_features(nn.Identity(), activations, self.views)
-            head[-1] = solve_linear_head(features.numpy(), targets, START_REGULARISATION)
-            del features
-            # Of thousands of images it would stay beside the activations that are trained on.
-            give_memory_back()
+    def _start_head(
+        self, images: Sequence[Image], targets: np.ndarray, weights: np.ndarray
+    ) -> nn.Sequential:
+        """Make the head that is the answer of a linear probe, and the start of other strategies."""
+        head = self._build_head()
+        if self._starts_from_regression:
+            C = self.recipe_.C if self.is_linear_probe else self.recipe_.head_start
+            assert C is not None
+            features = compute_features(
+                nn.Identity(), self._get_activations("head", images), len(self.views),
+                torch.device("cpu"),
+            )  # fmt: skip
+            head[-1] = fit_linear_head(features.numpy(), targets, weights, C)
         return head
 
-    def _train(
-        self,
-        suffix: nn.Module,
-        head: nn.Module,
-        activations: Activations,
-        targets: np.ndarray,
-        residual_blocks: Sequence[str] = (),
-    ) -> None:
-        """Train the suffix and the head together."""
-        recipe, seed = self.recipe, self.random_state
-        batches = draw_batches(len(targets), self.views, recipe, seed)
-        train(suffix, head, activations, targets, batches, recipe, seed, residual_blocks)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How gradient descent trains."""
-        return Recipe(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            label_smoothing=self.label_smoothing,
-            averaged=AVERAGED if self.starts_solved else 0.0,
-            left_out=self.blocks_left_out if self.starts_solved else 0.0,
-        )
-
-    def count_looks(self, images: int) -> int:
-        """Count how often gradient descent looks at an image, all steps together."""
-        return images * count_passes(images, self.recipe)
+    def __sklearn_tags__(self) -> Tags:
+        """Say that it takes images, not a table."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.non_deterministic = False
+        return tags
 
 
 def load_backbone(name: str, weights: Path | None = None) -> Backbone:
@@ -395,6 +383,22 @@ def load_backbone(name: str, weights: Path | None = None) -> Backbone:
 @lru_cache(maxsize=16)
 def _load_backbone(name: str, weights: Path | None) -> Backbone:
     return Backbone.load(name, weights)
+
+
+def _weigh(
+    labels: np.ndarray,
+    class_weight: Mapping[Any, float] | str | None,
+    sample_weight: Sequence[float] | None,
+) -> np.ndarray:
+    """Join class and sample weights, ``(n,)``, 1 on average."""
+    weights: np.ndarray = compute_sample_weight(class_weight, labels)
+    if sample_weight is not None:
+        if len(sample_weight) != len(labels):
+            raise CohortError(f"{len(sample_weight)} weights were given with {len(labels)} labels")
+        weights = weights * np.asarray(sample_weight, dtype=float)
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+        raise CohortError("sample weights are numbers of at least 0, not all of them 0")
+    return weights / weights.mean()
 
 
 def _join(prefix: nn.Module, suffix: nn.Module, head: nn.Module) -> nn.Sequential:

@@ -9,7 +9,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from meninx.cohort import Images
 from meninx.finetune.classifier import FineTunedClassifier
-from meninx.memory import give_memory_back
 
 
 class Ensemble(ClassifierMixin, BaseEstimator):
@@ -45,12 +44,7 @@ class Ensemble(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Images, y: Sequence[object], groups: object = None) -> Self:
         """Fit each member on the same images; see :meth:`FineTunedClassifier.fit`."""
-        fitted = []
-        for member in self.members:
-            fitted.append(clone(member).fit(X, y))
-            # Nothing that a step of this network took serves the next, whose layers are others.
-            give_memory_back()
-        self.members_ = fitted
+        self.members_ = [clone(member).fit(X, y) for member in self.members]
         self.classes_ = self.members_[0].classes_
         return self
 

@@ -4,22 +4,33 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from meninx.finetune.regression import solve_regressions
+# Standardised features are scaled so that their squared length is this much on average: then
+# one regularisation strength means the same for 512 features and for 2048.
+SQUARED_LENGTH = 100.0
+# Of the gradient: probabilities are then within a thousandth of those at the minimum.
+MOST_STEPS, TOLERANCE = 2000, 1e-6
 
 
-def solve_linear_head(features: np.ndarray, labels: np.ndarray, regularisation: float) -> nn.Linear:
+def fit_linear_head(
+    features: np.ndarray, targets: np.ndarray, weights: np.ndarray, C: float
+) -> nn.Linear:
     """Fit multinomial logistic regression and write it as one linear layer.
 
     Parameters
     ----------
     features
-        ``(n, v, d)``: n images in v views of d features each.
-    labels
-        ``(n,)`` class indices; classes are weighted by the inverse of their frequency.
-    regularisation
-        Inverse strength of the L2 penalty per image (scikit-learn's C); larger fits closer.
+        ``(n, v, d)``: n images in v views of d features each. The views of an image are not
+        independent: together they count as one.
+    targets
+        ``(n,)`` class indices, each of the k classes among them.
+    weights
+        ``(n,)`` what each image counts for, 1 on average.
+    C
+        Inverse strength of the L2 penalty, as in scikit-learn; larger fits closer.
 
     Returns
     -------
@@ -27,36 +38,24 @@ def solve_linear_head(features: np.ndarray, labels: np.ndarray, regularisation: 
         From raw features ``(n, d)`` to logits ``(n, k)``; the standardisation learned from
         these features is folded into its weights.
     """
-    return solve_linear_heads(features, labels, [np.arange(len(labels))], regularisation)[0]
-
-
-def solve_linear_heads(
-    features: np.ndarray, labels: np.ndarray, sides: Sequence[np.ndarray], regularisation: float
-) -> list[nn.Linear]:
-    """Fit a linear head on each of several training sides, all together.
-
-    Parameters
-    ----------
-    features, labels, regularisation
-        As in :func:`solve_linear_head`, of all images.
-    sides
-        The rows of each training side.
-
-    Returns
-    -------
-    list of nn.Linear
-        One a side: what the side alone gives, to within the tolerance of the solution.
-    """
-    solved = solve_regressions(features, labels, sides, [regularisation] * len(sides))
-    return [_make_layer(weight, bias) for weight, bias in solved]
-
-
-def _make_layer(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
+    images, views, width = features.shape
+    rows = features.reshape(images * views, width).astype(np.float64)
+    importance = np.repeat(weights / views, views)
+    scaler = StandardScaler().fit(rows, sample_weight=importance)
+    factor = np.sqrt(SQUARED_LENGTH / width) / scaler.scale_
+    regression = LogisticRegression(C=C, max_iter=MOST_STEPS, tol=TOLERANCE).fit(
+        (rows - scaler.mean_) * factor, np.repeat(targets, views), importance
+    )
+    coefficients, intercepts = regression.coef_, regression.intercept_
+    if len(coefficients) == 1:  # of two classes there is one logit, the difference of ours
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight = coefficients * factor
     # Random weights would move the global random state.
-    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+    layer = nn.utils.skip_init(nn.Linear, width, len(weight))
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
+        layer.bias.copy_(torch.from_numpy(intercepts - weight @ scaler.mean_))
     return layer
 
 

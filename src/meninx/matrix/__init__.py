@@ -6,6 +6,6 @@ advises with its reasons, and how well each backbone's frozen features suit the 
 """
 
 from meninx.matrix.advice import Advice, Borders
-from meninx.matrix.matrix import RULER, SizeSimilarityMatrix
+from meninx.matrix.matrix import RULER, SizeSimilarityMatrix, count_advised_stages
 
-__all__ = ["RULER", "Advice", "Borders", "SizeSimilarityMatrix"]
+__all__ = ["RULER", "Advice", "Borders", "SizeSimilarityMatrix", "count_advised_stages"]

@@ -101,8 +101,10 @@ class SizeRule:
     augmentation: float
 
 
+MOST_STAGES = 4
+
 SIZE_RULES: tuple[SizeRule, ...] = (
-    SizeRule(is_large=False, most_stages=4, extra_layers=(), augmentation=1.0),
+    SizeRule(is_large=False, most_stages=MOST_STAGES, extra_layers=(), augmentation=1.0),
     SizeRule(is_large=True, most_stages=4, extra_layers=(256,), augmentation=0.5),
 )
 

@@ -7,13 +7,15 @@ from typing import Any, Self
 import numpy as np
 
 from meninx.backbones import Backbone
-from meninx.cohort import Cohort
+from meninx.cohort import Cohort, Images
 from meninx.errors import CohortError
 from meninx.matrix.advice import (
+    MOST_STAGES,
     Advice,
     Borders,
     Quadrant,
     advise,
+    count_stages_to_train,
     find_quadrant,
 )
 from meninx.matrix.references import load_references
@@ -220,6 +222,24 @@ class SizeSimilarityMatrix:
             "backbones": [vars(fit) for fit in self.backbones],
             "references": [vars(reference) for reference in load_references()],
         }
+
+
+def count_advised_stages(images: Images) -> int:
+    """Count the last stages that the matrix advises to train under ``partial``.
+
+    Parameters
+    ----------
+    images
+        n of them, each taken for a patient of its own; no label is looked at.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    (seen,) = observe([Backbone.load(RULER)], images)
+    similarity = measure_similarity(seen.moments, np.arange(len(images)))
+    return count_stages_to_train(similarity.by_stage(), MOST_STAGES)
 
 
 def _measure_fit(backbone: Backbone, observation: Observation, cohort: Cohort) -> BackboneFit:

@@ -15,7 +15,6 @@ from torch import nn
 
 from meninx.backbones import Backbone
 from meninx.cohort import Images, as_pixels
-from meninx.memory import large_blocks_apart
 
 # A channel that hardly varied over ImageNet is dead: its variance is rounding, and dividing by
 # it drowns all the others.
@@ -164,11 +163,10 @@ def observe(backbones: Sequence[Backbone], images: Images) -> list[Observation]:
         One of the images cannot be read.
     """
     observers = [_Observer(backbone) for backbone in backbones]
-    with large_blocks_apart():
-        for start in range(0, len(images), BATCH):
-            pixels = [as_pixels(image) for image in images[start : start + BATCH]]
-            for observer in observers:
-                observer.look(pixels)
+    for start in range(0, len(images), BATCH):
+        pixels = [as_pixels(image) for image in images[start : start + BATCH]]
+        for observer in observers:
+            observer.look(pixels)
     return [observer.conclude() for observer in observers]
 
 

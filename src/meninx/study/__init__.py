@@ -5,6 +5,7 @@ evaluated; the best is explained and bundled; the report is written. In comes a 
 comes a run folder. Read :meth:`Study.run` from top to bottom.
 """
 
+from meninx.study.clock import LEAST, MOST
 from meninx.study.comparison import compare_runs
 from meninx.study.plan import Cell, Plan
 from meninx.study.study import DEFAULT_BACKBONES, Study
@@ -12,6 +13,8 @@ from meninx.study.wishes import read_duration, read_prevalence, write_duration
 
 __all__ = [
     "DEFAULT_BACKBONES",
+    "LEAST",
+    "MOST",
     "Cell",
     "Plan",
     "Study",

@@ -29,11 +29,10 @@ from meninx.explain import (
 )
 from meninx.files import write_whole
 from meninx.finetune import Ensemble, FineTunedClassifier
-from meninx.memory import give_memory_back
 from meninx.study.lesions import find_lesion
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, fit_classifier
-from meninx.study.workers import run_in_workers
+from meninx.study.tasks import Task
+from meninx.study.workers import Workers
 
 MOST_WRONG = 6
 MOST_FOLDS = 2
@@ -122,7 +121,7 @@ def write_examples(
     cohort: Cohort,
     predictions: Predictions,
     tasks: Sequence[Task],
-    workers: int | None,
+    workers: Workers,
 ) -> None:
     """Draw the examples of a cell into the run folder, and test its heatmaps.
 
@@ -139,13 +138,13 @@ def write_examples(
         The cell's tasks of the first repeat; the models of at most two are used, as they were
         kept, or trained again to the same.
     workers
-        How many processes.
+        Who does it.
     """
     tests = [task.split.test for task in tasks]
     again = [tasks[fold] for fold in choose_folds(predictions, tests)]
     examples = choose_examples(predictions, np.concatenate([task.split.test for task in again]))
     work = [(task, examples, cohort, predictions.predicted[0]) for task in again]
-    explained = list(run_in_workers(_explain_fold, work, workers))
+    explained = list(workers.run(_explain_fold, work))
     heatmaps = {row: heatmap for fold in explained for row, heatmap in fold.heatmaps.items()}
     folder.write_json(
         "examples.json",
@@ -170,8 +169,7 @@ def _explain_fold(
     task: Task, examples: Sequence[Example], cohort: Cohort, predicted: np.ndarray
 ) -> FoldExplanation:
     """Look at the test images of a fold with its model."""
-    members = _list_members(fit_classifier(task, cohort.images, cohort.labels))
-    give_memory_back()
+    members = _list_members(task.fit(cohort.images, cohort.labels))
     test = task.split.test.tolist()
     shown = [example.row for example in examples if example.row in test]
     # The examples first: it is their heatmaps that are shown.
@@ -198,7 +196,6 @@ def _forget(
         pixels = [read_image(cohort.samples[row]) for row in rows]
         inputs = member.backbone_.prepare(pixels)
         yield forget(explain, network, inputs, predicted[rows].tolist())
-        give_memory_back()
 
 
 def _list_members(classifier: ClassifierMixin) -> list[FineTunedClassifier]:
@@ -244,8 +241,6 @@ def _explain_rows(
         for member in members:
             inputs = member.backbone_.prepare(pixels)
             squares.append(explain(member.network_, inputs, classes[some].tolist()))
-            # A network's maps leave gaps of 100 MiB, which no other network's would fill.
-            give_memory_back()
         for index, image in enumerate(pixels):
             height, width = image.shape[:2]
             mean = np.mean([crop_to_image(maps[index], height, width) for maps in squares], axis=0)

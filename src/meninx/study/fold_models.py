@@ -54,11 +54,12 @@ class FoldModels:
         file = self.folder / f"{_describe(classifier, images, labels)}.safetensors"
         # Not there, cut short, or of another network.
         with contextlib.suppress(OSError, SafetensorError, RuntimeError):
-            return classifier.restore(load_file(file), labels.tolist())
+            _, cut = classifier.choose_network(list(images))
+            return classifier.load_state_dict(load_file(file), labels.tolist(), cut)
         classifier.fit(images, labels.tolist())
         # A full disk is no reason to stop: the model can be trained again.
         with contextlib.suppress(OutputError):
-            write_whole(file, save(classifier.list_trained()))
+            write_whole(file, save(classifier.state_dict()))
         return classifier
 
     def remove(self) -> None:
@@ -69,7 +70,7 @@ class FoldModels:
 def _describe(classifier: FineTunedClassifier, images: np.ndarray, labels: np.ndarray) -> str:
     """Hash what tells fits apart: settings, pretrained weights, images in their order, labels."""
     settings = {name: str(value) for name, value in classifier.get_params().items()}
-    backbone, _ = classifier.choose_network()
+    backbone, _ = classifier.choose_network(list(images))
     seen = [fingerprint_of(image) for image in images]
     content = json.dumps([settings, backbone.source.sha256, seen, labels.tolist()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -16,10 +16,10 @@ from meninx.evaluate import (
     score_nested,
     subsample_patients,
 )
-from meninx.study.plan import Role
-from meninx.study.progress import follow_tasks, show_progress
-from meninx.study.tasks import Task, TaskResult, run_tasks
+from meninx.study.plan import Cell, Role
+from meninx.study.tasks import Task, run_task
 from meninx.study.verdict import CellResult
+from meninx.study.workers import Workers
 
 FEWEST_SIZES = 3
 
@@ -32,7 +32,7 @@ def run_nested(
     splits: Sequence[Split],
     results: Mapping[str, CellResult],
     seed: int,
-    workers: int | None,
+    workers: Workers,
 ) -> Nested:
     """Choose again inside the training side of each outer fold, and score what was chosen.
 
@@ -53,11 +53,10 @@ def run_nested(
     folds = len({split.fold for split in splits})
     plan = plan_nested(splits, cohort.labels, cohort.groups, folds, seed)
     cells = [result.cell for result in candidates.values() if not result.cell.members]
-    tasks = [Task(cell, split, seed) for cell in cells for nested in plan for split in nested.inner]
-    outcomes = _run_shown("nested cross-validation", tasks, cohort, workers)
+    wanted = [(cell, split) for cell in cells for nested in plan for split in nested.inner]
+    outcomes = _run(wanted, cohort, seed, workers)
     inner = {
-        cell.name: [[next(outcomes).probabilities for _ in nested.inner] for nested in plan]
-        for cell in cells
+        cell.name: [[next(outcomes) for _ in nested.inner] for nested in plan] for cell in cells
     }
     for name, result in candidates.items():
         if members := result.cell.members:
@@ -71,7 +70,7 @@ def run_learning_curve(
     splits: Sequence[Split],
     result: CellResult,
     seed: int,
-    workers: int | None,
+    workers: Workers,
 ) -> LearningCurve | None:
     """Train a cell on parts of the patients and see how its score grows with them.
 
@@ -96,12 +95,12 @@ def run_learning_curve(
         fraction: [subsample_patients(split, fraction, labels, patients, seed) for split in first]
         for fraction in FRACTIONS
     }
-    tasks = [Task(cell, split, seed) for own in parts.values() for cell in cells for split in own]
-    outcomes = _run_shown("learning curve", tasks, cohort, workers)
+    wanted = [(cell, split) for own in parts.values() for cell in cells for split in own]
+    outcomes = _run(wanted, cohort, seed, workers)
     whole = result.predictions
     sizes = {count_training_patients(first, patients): _take_first_repeat(whole)}
     for own in parts.values():
-        found = [[next(outcomes).probabilities for _ in own] for _ in cells]
+        found = [[next(outcomes) for _ in own] for _ in cells]
         probabilities = np.empty_like(whole.probabilities[:1])
         for split, part in zip(own, _mean(found), strict=True):
             probabilities[0, split.test] = part
@@ -111,14 +110,14 @@ def run_learning_curve(
     return fit_learning_curve(sizes, seed) if len(sizes) >= FEWEST_SIZES else None
 
 
-def _run_shown(
-    title: str, tasks: Sequence[Task], cohort: Cohort, workers: int | None
-) -> Iterator[TaskResult]:
-    """Run all tasks while a bar shows how far they are; then give their results in order."""
-    results = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, workers)
-    with show_progress() as progress:
-        found = [result for _, result in follow_tasks(progress, title, tasks, results)]
-    return iter(found)
+def _run(
+    wanted: Sequence[tuple[Cell, Split]], cohort: Cohort, seed: int, workers: Workers
+) -> Iterator[np.ndarray]:
+    """Train cells on splits, and give the probabilities of each test side, in order."""
+    tasks = [Task(cell, split, seed, cohort.is_framed, workers.device) for cell, split in wanted]
+    images, labels = cohort.images, cohort.labels
+    for result in workers.run(run_task, ((task, images, labels) for task in tasks)):
+        yield result.probabilities
 
 
 def _take_first_repeat(predictions: Predictions) -> Predictions:

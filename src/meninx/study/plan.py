@@ -1,33 +1,16 @@
 """The plan: which cells a study runs, and why each of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from meninx.backbones import Backbone
 from meninx.errors import StudyError
-from meninx.finetune import Strategy, count_partly_trained, load_backbone
+from meninx.finetune import SCRATCH, Preset, Recipe, Strategy, count_trained, load_backbone
 from meninx.matrix import Advice
 
-# What a network with random weights needs to learn at all on a laptop: more passes over
-# smaller images.
-SCRATCH_SETTINGS = {"image_size": 112, "epochs": 12, "batch_size": 6, "learning_rate": 1e-3}
-
-# Twenty passes: over 22 sources that the recipe was not tuned on, 7 lost 2.6 points of balanced
-# accuracy against them.
-PARTIAL_SETTINGS = {"epochs": 20, "batch_size": 8}
-
-# Of the residual blocks, in each step: as good, and a quarter faster, with 53 images to train on.
-# With 21 it was perhaps worse (benchmarks/accuracy_notes.md); between them, from where training
-# need not go through its images more often than it is told.
-BLOCKS_LEFT_OUT, FEWEST_TO_LEAVE_OUT = 0.4, 36
-
 NEIGHBOUR_REASON = "Half as many stages as advised: was the advised cut right?"
-
-# How often the folds are gone through where nobody says. All candidates alike: the noise of one
-# that is looked at less often would win too often. Only the baseline from scratch is run once.
-USUAL_REPEATS = 3
 
 ENSEMBLE = "ensemble"
 
@@ -65,8 +48,10 @@ class Cell:
         Whether it is what the matrix advises for its backbone.
     is_first
         Whether its backbone is the first of those that are tried.
-    settings
-        Further arguments of the classifier.
+    extra_layers
+        Widths of hidden layers in front of the output.
+    recipe
+        How it is trained; None for what gradient descent and views have no part in.
     members
         Of an ensemble: the cells whose probabilities it averages, else none.
     predicted_seconds
@@ -83,7 +68,8 @@ class Cell:
     reason: str
     is_advised: bool = False
     is_first: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
+    extra_layers: tuple[int, ...] = ()
+    recipe: Recipe | None = None
     members: tuple["Cell", ...] = ()
     predicted_seconds: float | None = None
 
@@ -97,11 +83,19 @@ class Cell:
         """Whether it is trained on what a frozen prefix makes of images."""
         return self.strategy in (Strategy.FROZEN, Strategy.PARTIAL)
 
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """The cuts whose stored activations its fits read."""
+        if self.strategy not in (Strategy.FROZEN, Strategy.PARTIAL):
+            return ()
+        return tuple(dict.fromkeys((self.cut or "head", "head")))
+
     def as_dict(self) -> dict[str, Any]:
         """Give the cell as ``plan.json`` holds it."""
         fields = {key: value for key, value in vars(self).items() if key != "name"}
         members = [member.name for member in self.members]
-        return {"cell": self.name, **fields, "members": members}
+        recipe = self.recipe and asdict(self.recipe)
+        return {"cell": self.name, **fields, "recipe": recipe, "members": members}
 
 
 @dataclass(frozen=True)
@@ -152,9 +146,8 @@ class Plan:
         backbones: Sequence[str],
         strategies: Sequence[Strategy] = (),
         folds: int = 5,
-        repeats: int = USUAL_REPEATS,
-        precisions: Mapping[str, str] | None = None,
-        images: int | None = None,
+        repeats: int = 3,
+        recipe: Recipe = Preset.DEFAULT.recipe,
     ) -> Self:
         """Turn the matrix's advice into cells.
 
@@ -175,10 +168,8 @@ class Plan:
             In each repeat.
         repeats
             Of every candidate; by default 3.
-        precisions
-            Of each backbone's activations; by default float32.
-        images
-            Of the cohort; by default enough to leave blocks out of the steps of ``partial``.
+        recipe
+            Of pretrained networks; the advice has a say in its augmentation and rate.
 
         Raises
         ------
@@ -187,55 +178,40 @@ class Plan:
         """
         if not backbones:
             raise StudyError("a study needs at least one backbone; see `meninx backbones`")
-        depth = max(advice.trained_stages, 1)
+        recipe = replace(
+            recipe,
+            augmentation=advice.augmentation,
+            learning_rate=advice.learning_rate or recipe.learning_rate,
+        )
         wanted = [
             strategy
             for strategy in strategies or (Strategy.FROZEN, *_find_advised(advice))
             if strategy is not Strategy.SCRATCH
         ]
         loaded = [load_backbone(name) for name in backbones]
-        cells = [*_make_simple_baselines(repeats)]
-        for strategy in wanted:
-            cells += [_make_candidate(one, strategy, depth, repeats, advice) for one in loaded]
+        candidates = [
+            _make_candidate(one, strategy, advice, repeats, recipe)
+            for strategy in wanted
+            for one in loaded
+        ]
         if not strategies:
-            neighbour = _find_neighbour(advice)
-            cells.append(_make_partial(loaded[0], neighbour, repeats, NEIGHBOUR_REASON, advice))
-        candidates = [cell for cell in cells if cell.role is Role.CANDIDATE]
+            stages = _find_neighbour(advice)
+            neighbour = _make_trained(
+                loaded[0], Strategy.PARTIAL, stages, advice, repeats, recipe, NEIGHBOUR_REASON
+            )
+            candidates.append(neighbour)
         if len(candidates) > 1:
-            cells.append(_make_ensemble(candidates, repeats))
+            candidates.append(_make_ensemble(candidates, repeats))
+        cells = [*_make_simple_baselines(repeats), *candidates]
         if not strategies or Strategy.SCRATCH in strategies:
             cells.append(_make_scratch(loaded[0]))
-        has_few = images is not None and images * (folds - 1) / folds < FEWEST_TO_LEAVE_OUT
-        share = 0.0 if has_few else BLOCKS_LEFT_OUT
-        cells = [
-            replace(_settle(cell, precisions or {}, share), is_first=cell.backbone == backbones[0])
-            for cell in cells
-        ]
-        return cls(tuple(cells), folds)
+        firsts = (replace(cell, is_first=cell.backbone == backbones[0]) for cell in cells)
+        return cls(tuple(firsts), folds)
 
     @property
     def candidates(self) -> tuple[Cell, ...]:
         """The cells that compete."""
         return tuple(cell for cell in self.cells if cell.role is Role.CANDIDATE)
-
-    def resume(self, earlier: Mapping[str, Any]) -> Self:
-        """Take up the cells that an interrupted study had planned, by its ``plan.json``.
-
-        What fits into a time limit is measured, and could have come out otherwise today. How
-        much of the earlier study is left to do is not known.
-        """
-        planned = {cell["cell"]: cell for cell in earlier["cells"]}
-        cells = tuple(
-            replace(
-                cell,
-                repeats=planned[cell.name]["repeats"],
-                predicted_seconds=planned[cell.name]["predicted_seconds"],
-            )
-            for cell in self.cells
-            if cell.name in planned
-        )
-        left_out = tuple(LeftOut(**cell) for cell in earlier["left_out"])
-        return replace(self, cells=cells, left_out=left_out, predicted_seconds=None)
 
     def as_dict(self) -> dict[str, Any]:
         """Give what ``plan.json`` holds."""
@@ -256,63 +232,53 @@ def _make_simple_baselines(repeats: int) -> Iterator[Cell]:
 
 
 def _make_candidate(
-    backbone: Backbone, strategy: Strategy, depth: int, repeats: int, advice: Advice
+    backbone: Backbone, strategy: Strategy, advice: Advice, repeats: int, recipe: Recipe
 ) -> Cell:
     """Make the cell of a strategy that starts from pretrained weights."""
     is_advised = strategy == advice.strategy
-    if strategy is Strategy.PARTIAL:
-        reason = "The matrix advises this." if is_advised else "Asked for, at the last stages."
-        cell = _make_partial(backbone, depth, repeats, reason, advice)
-        return replace(cell, is_advised=is_advised)
+    stages = max(advice.trained_stages, 1)
     if is_advised:
         reason = "The matrix advises this."
     elif strategy is Strategy.FROZEN:
         reason = "The cheapest transfer, which every other must beat."
     else:
-        reason = "Asked for."
-    is_frozen = strategy is Strategy.FROZEN
+        reason = "Asked for, at the last stages." if strategy is Strategy.PARTIAL else "Asked for."
+    if strategy is Strategy.FROZEN:
+        # It keeps its linear head: it is the simplest transfer, to compare with.
+        cell = Cell(
+            f"{backbone.name}-frozen", backbone.name, strategy, None, Role.CANDIDATE, repeats, 0,
+            reason, recipe=recipe,
+        )  # fmt: skip
+    else:
+        cell = _make_trained(backbone, strategy, stages, advice, repeats, recipe, reason)
+    return replace(cell, is_advised=is_advised)
+
+
+def _make_trained(
+    backbone: Backbone,
+    strategy: Strategy,
+    stages: int,
+    advice: Advice,
+    repeats: int,
+    recipe: Recipe,
+    reason: str,
+) -> Cell:
+    """Make a cell that trains everything, or the last stages (never the stem)."""
+    names = [stage.name for stage in backbone.stages]
+    is_partial = strategy is Strategy.PARTIAL
+    cut = names[max(len(names) - stages, 1)] if is_partial else "stem"
     return Cell(
-        name=f"{backbone.name}-{strategy}",
+        name=f"{backbone.name}-{strategy}" + (f"-{cut}" if is_partial else ""),
         backbone=backbone.name,
         strategy=strategy,
-        cut=None,
+        cut=cut if is_partial else None,
         role=Role.CANDIDATE,
         repeats=repeats,
-        trained_parameters=0 if is_frozen else _count_trained(backbone, "stem"),
+        trained_parameters=count_trained(backbone, cut, strategy),
         reason=reason,
-        is_advised=is_advised,
-        settings=_choose_settings(strategy, advice),
+        extra_layers=tuple(advice.extra_layers),
+        recipe=recipe,
     )
-
-
-def _make_partial(
-    backbone: Backbone, depth: int, repeats: int, reason: str, advice: Advice
-) -> Cell:
-    """Make the cell that trains the last stages, as many as depth says (never the stem)."""
-    stages = [stage.name for stage in backbone.stages]
-    cut = stages[max(len(stages) - depth, 1)]
-    return Cell(
-        name=f"{backbone.name}-partial-{cut}",
-        backbone=backbone.name,
-        strategy=Strategy.PARTIAL,
-        cut=cut,
-        role=Role.CANDIDATE,
-        repeats=repeats,
-        trained_parameters=count_partly_trained(backbone, cut),
-        reason=reason,
-        settings={**_choose_settings(Strategy.PARTIAL, advice), **PARTIAL_SETTINGS},
-    )
-
-
-def _choose_settings(strategy: Strategy, advice: Advice) -> dict[str, Any]:
-    """Turn the advice into arguments of the classifier."""
-    settings: dict[str, Any] = {"augmentation": advice.augmentation}
-    # The frozen base keeps its linear head: it is the simplest transfer, to compare with.
-    if strategy is not Strategy.FROZEN:
-        settings["extra_layers"] = list(advice.extra_layers)
-        if advice.learning_rate is not None:
-            settings["learning_rate"] = advice.learning_rate
-    return settings
 
 
 def _make_ensemble(members: Sequence[Cell], repeats: int) -> Cell:
@@ -329,19 +295,6 @@ def _make_ensemble(members: Sequence[Cell], repeats: int) -> Cell:
     )
 
 
-def _settle(cell: Cell, precisions: Mapping[str, str], blocks_left_out: float) -> Cell:
-    """Give a cell the settings that its backbone and the cohort's size decide."""
-    if cell.members:
-        members = tuple(_settle(one, precisions, blocks_left_out) for one in cell.members)
-        return replace(cell, members=members)
-    more: dict[str, Any] = {}
-    if cell.reads_activations:
-        more["precision"] = precisions.get(cell.backbone, "float32")
-    if cell.strategy == Strategy.PARTIAL and not cell.settings["extra_layers"]:
-        more["blocks_left_out"] = blocks_left_out
-    return replace(cell, settings={**cell.settings, **more})
-
-
 def _make_scratch(backbone: Backbone) -> Cell:
     return Cell(
         name=f"{backbone.name}-scratch",
@@ -350,10 +303,10 @@ def _make_scratch(backbone: Backbone) -> Cell:
         cut=None,
         role=Role.BASELINE,
         repeats=1,
-        trained_parameters=_count_trained(backbone, "stem"),
+        trained_parameters=count_trained(backbone, "stem", Strategy.SCRATCH),
         reason="The same network with random weights: what is pretraining worth? "
-        f"({SCRATCH_SETTINGS['epochs']} epochs at {SCRATCH_SETTINGS['image_size']} pixels.)",
-        settings=dict(SCRATCH_SETTINGS),
+        f"({SCRATCH.epochs} epochs at {SCRATCH.image_size} pixels.)",
+        recipe=SCRATCH,
     )
 
 
@@ -371,8 +324,3 @@ def _find_neighbour(advice: Advice) -> int:
         return 2
     # Half of one stage is the frozen base, which is in every plan.
     return max(advice.trained_stages // 2, 1) if advice.trained_stages > 1 else 2
-
-
-def _count_trained(backbone: Backbone, cut: str) -> int:
-    names = [stage.name for stage in backbone.stages]
-    return sum(stage.parameters for stage in backbone.stages[names.index(cut) :])

@@ -1,44 +1,76 @@
-"""Progress: how far the training of a study is, shown to whoever waits for it."""
+"""Progress: how far a study is, for whoever waits for it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from meninx.study.plan import Cell
-from meninx.study.tasks import Task, TaskResult
+# Never more than this before the report is written.
+ALMOST = 0.99
 
-
-def show_progress() -> Progress:
-    """Make bars on the standard error, with the time that has passed and is left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+STAGES = {
+    "audit": "looking the images over (audit)",
+    "matrix": "placing them on the Size-Similarity Matrix",
+    "plan": "planning: one short fit of each model",
+    "features": "features of the frozen layers",
+    "fits": "training and testing, patients apart",
+    "nested": "nested cross-validation",
+    "curve": "learning curve",
+    "heatmaps": "heatmaps and their checks",
+    "bundle": "training the chosen model on all patients",
+    "report": "writing the report",
+}
 
 
-def follow_tasks(
-    progress: Progress, title: str, tasks: Sequence[Task], results: Iterable[TaskResult]
-) -> Iterator[tuple[Task, TaskResult]]:
-    """Give each task with its result, as they come, while a bar shows how far they are."""
-    bar = progress.add_task(title, total=sum(predict_task(task.cell) for task in tasks))
-    for task, result in zip(tasks, results, strict=True):
-        progress.advance(bar, predict_task(task.cell))
-        yield task, result
+class StudyProgress:
+    """One line a stage and one bar for all, on the standard error."""
 
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[end]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bar: TaskID = self._progress.add_task("study", total=None, end="")
+        self._done = 0.0
+        self._total: float | None = None
 
-def predict_task(cell: Cell) -> float:
-    """Give the seconds predicted of one of a cell's tasks; without a prediction, 1 s a cell."""
-    seconds = 1.0 if cell.predicted_seconds is None else cell.predicted_seconds
-    return seconds / cell.repeats
+    @contextmanager
+    def shown(self) -> Iterator[Self]:
+        """Show it while the study runs; an error leaves the lines where they are."""
+        with self._progress:
+            yield self
+
+    def begin(self, stage: str) -> None:
+        """Say which stage begins."""
+        self._progress.console.print(f"{STAGES[stage]} …", highlight=False)
+        self._progress.update(self._bar, description=stage)
+
+    def expect(self, seconds: float, passed: float) -> None:
+        """Say what the whole study will take, and what of it has passed."""
+        self._total, self._done = max(seconds, passed, 1.0), passed
+        self._show()
+
+    def advance(self, seconds: float) -> None:
+        """Say that work of so many predicted seconds is done."""
+        self._done += seconds
+        self._show()
+
+    def _show(self) -> None:
+        if self._total is None:
+            return
+        task = self._progress.tasks[0]
+        share = min(self._done / self._total, ALMOST)
+        elapsed = task.elapsed or 0.0
+        end = ""
+        if share > 0.02:
+            left = elapsed / share - elapsed
+            end = f"done about {datetime.now() + timedelta(seconds=left):%H:%M}"
+        self._progress.update(self._bar, total=1.0, completed=share, end=end)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,25 @@ from meninx.evaluate import (
     leave_one_patient_out,
     split_by_patient,
 )
-from meninx.finetune import Strategy
+from meninx.finetune import Preset, Strategy, find_device
 from meninx.matrix import Borders, SizeSimilarityMatrix
-from meninx.study.costs import Costs, fit_into, price
-from meninx.study.crossvalidation import CrossValidation
+from meninx.study.clock import Clock
 from meninx.study.examples import write_examples
 from meninx.study.further import run_learning_curve, run_nested
-from meninx.study.plan import USUAL_REPEATS, Plan
+from meninx.study.plan import Plan
+from meninx.study.progress import StudyProgress
 from meninx.study.run_folder import RunFolder
-from meninx.study.tasks import Task, choose_precisions, fit_on_all
+from meninx.study.runner import Runner
+from meninx.study.tasks import Task, fit_on_all
 from meninx.study.verdict import Verdict
-from meninx.study.workers import one_thread
+from meninx.study.workers import Workers, one_thread
 
 # One network at several depths: averaging depths takes more off the loss than averaging networks
 # at one depth, and costs less.
 DEFAULT_BACKBONES = ("tf_efficientnet_lite0",)
+# How often the folds are gone through, all candidates alike: of one that is looked at less often
+# the noise would win too often.
+REPEATS = {Preset.FAST: 1, Preset.DEFAULT: 3, Preset.THOROUGH: 5}
 TESTED_WITH = ("meninx", "torch", "timm", "scikit-learn", "numpy")
 
 logger = logging.getLogger(__name__)
@@ -59,10 +63,15 @@ class Study:
     folds
         Of the patient-grouped cross-validation.
     repeats
-        How often each candidate goes through the folds; once where the manifest gives them.
+        How often each candidate goes through the folds, by default as the preset says; once where
+        the manifest gives them.
+    preset
+        How much time training may take.
+    device
+        Where networks are computed: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     time_limit
-        Seconds that the whole study may take; None for as many as its plan needs. What fits is
-        measured, so that another day, or another machine, may have room for other cells.
+        Seconds that the whole study may take; None for as many as its plan needs. It is kept by
+        the clock, so that another day, or another machine, may have room for other cells.
     seed
         Of everything random.
     borders
@@ -87,7 +96,9 @@ class Study:
     backbones: tuple[str, ...] = DEFAULT_BACKBONES
     strategies: tuple[Strategy, ...] = ()
     folds: int = 5
-    repeats: int = USUAL_REPEATS
+    repeats: int | None = None
+    preset: Preset = Preset.DEFAULT
+    device: str = "auto"
     time_limit: float | None = None
     seed: int = 0
     borders: Borders = field(default_factory=Borders)
@@ -129,90 +140,90 @@ class Study:
         started = time.perf_counter()
         folder = RunFolder(out)
         folder.begin(self._describe(), is_fresh)
+        with StudyProgress().shown() as progress:
+            self._run(folder, Workers(workers, self.device), progress, started)
+            progress.begin("report")
+            # Imported when all is trained: it brings the libraries for figures and pages along.
+            from meninx.report import render
 
+            return render(out, language)
+
+    def _run(
+        self, folder: RunFolder, workers: Workers, progress: StudyProgress, started: float
+    ) -> None:
+        """Run everything but the report."""
+        progress.begin("audit")
         findings = audit(self.cohort, self.is_strict)
         _refuse_errors(findings)
         self._refuse_unknown_classes()
         folder.write_csv("cohort.csv", self.cohort.table())
         folder.write_json("audit.json", _describe_findings(findings))
 
+        progress.begin("matrix")
         matrix = SizeSimilarityMatrix.measure(self.cohort, self.backbones, self.seed, self.borders)
         folder.write_json("matrix.json", matrix.as_dict())
 
+        progress.begin("plan")
         splits = self._split()
-        plan = self._plan(matrix, splits, workers, started)
-        if (earlier := folder.read_json("plan.json")) is not None:
-            plan = plan.resume(earlier)
+        plan, clock = self._plan(matrix, splits, workers, started)
+        progress.expect(plan.predicted_seconds or 0.0, clock.elapsed)
         folder.write_json("plan.json", plan.as_dict())
 
-        results = CrossValidation(self.cohort, splits, folder, self.seed, workers).run(plan)
+        runner = Runner(self.cohort, splits, folder, self.seed, workers, clock, progress)
+        plan, results = runner.run(plan)
+        folder.write_json("plan.json", plan.as_dict())
 
         verdict = Verdict.reach(results, self.seed, self.prevalence, self.aggregation)
         folder.write_csv("scores.csv", verdict.scores_table())
         with one_thread():
             novelty = NoveltyDetector.learn(self.cohort.images, self.cohort.groups)
-        curve = self._run_learning_curve(verdict, splits, workers)
-        nested = self._run_nested(verdict, splits, workers)
+        curve = self._run_learning_curve(verdict, splits, workers, progress)
+        nested = self._run_nested(verdict, splits, workers, progress)
         evaluation = {**verdict.as_dict(matrix, curve, nested), "novelty": novelty.as_dict()}
         folder.write_json("evaluation.json", evaluation)
 
+        progress.begin("heatmaps")
         chosen = verdict.chosen
-        first = [split for split in splits if split.repeat == 0]
-        tasks = [Task(chosen.cell, split, self.seed, folder.models) for split in first]
+        tasks = [
+            Task(chosen.cell, split, self.seed, self.cohort.is_framed, self.device, folder.models)
+            for split in splits
+            if split.repeat == 0
+        ]
         write_examples(folder, self.cohort, chosen.predictions, tasks, workers)
         folder.models.remove()
 
+        progress.begin("bundle")
         self._write_bundle(folder, verdict, novelty, workers)
-
         seconds = time.perf_counter() - started
         folder.write_json("summary.json", self._summarise(verdict, findings, splits, seconds))
-        # Imported when all is trained: it brings the libraries for figures and pages along.
-        from meninx.report import render
-
-        return render(out, language)
 
     def plan(self, workers: int | None = None) -> Plan:
-        """Measure the matrix and the costs, and plan, without running anything."""
+        """Measure the matrix and one short fit of each model, and plan, without running more."""
         started = time.perf_counter()
         matrix = SizeSimilarityMatrix.measure(
             self.cohort, self.backbones[:1], self.seed, self.borders
         )
-        return self._plan(matrix, self._split(), workers, started)
+        plan, _ = self._plan(matrix, self._split(), Workers(workers, self.device), started)
+        return plan
 
     def _plan(
         self,
         matrix: SizeSimilarityMatrix,
         splits: Sequence[Split],
-        workers: int | None,
+        workers: Workers,
         started: float,
-    ) -> Plan:
-        """Turn the advice into cells, each with the seconds that it will take."""
-        cohort = self.cohort
-        precisions = choose_precisions(
-            self.backbones, cohort.images, cohort.labels, matrix.advice.augmentation, workers
-        )
+    ) -> tuple[Plan, Clock]:
+        """Turn the advice into cells, each with the seconds that it will roughly take."""
         plan = Plan.make(
             matrix.advice,
             self.backbones,
             self.strategies,
             folds=len({split.fold for split in splits}),
             repeats=len({split.repeat for split in splits}),
-            precisions=precisions,
-            images=len(cohort.samples),
+            recipe=self.preset.recipe,
         )
-        costs = replace(
-            Costs.measure(plan, cohort.images, len(cohort.classes), workers),
-            is_nested=self.is_nested,
-            measures_learning_curve=self.measures_learning_curve,
-        )
-        spent = time.perf_counter() - started
-        if self.time_limit is not None:
-            plan = fit_into(plan, costs, self.time_limit, spent)
-        plan = price(plan, costs, spent)
-        if self.measures_learning_curve:
-            # It trains again what will be chosen, which nobody knows yet.
-            return replace(plan, predicted_seconds=None)
-        return plan
+        clock = Clock.measure(plan, self.cohort, workers, self.time_limit, started)
+        return clock.price(plan), clock
 
     def _split(self) -> tuple[Split, ...]:
         cohort = self.cohort
@@ -222,7 +233,7 @@ class Study:
             cohort.labels,
             cohort.groups,
             self.folds,
-            self.repeats,
+            self.repeats or REPEATS[self.preset],
             self.seed,
             cohort.folds,
         )
@@ -236,7 +247,11 @@ class Study:
             )
 
     def _run_learning_curve(
-        self, verdict: Verdict, splits: Sequence[Split], workers: int | None
+        self,
+        verdict: Verdict,
+        splits: Sequence[Split],
+        workers: Workers,
+        progress: StudyProgress,
     ) -> tuple[str, LearningCurve] | None:
         """Run the learning curve of the chosen cell, or of the cheapest where none was asked for.
 
@@ -254,15 +269,21 @@ class Study:
             name = frozen[0]
         else:
             return None
+        progress.begin("curve")
         result = verdict.results[name]
         curve = run_learning_curve(self.cohort, splits, result, self.seed, workers)
         return (name, curve) if curve else None
 
     def _run_nested(
-        self, verdict: Verdict, splits: Sequence[Split], workers: int | None
+        self,
+        verdict: Verdict,
+        splits: Sequence[Split],
+        workers: Workers,
+        progress: StudyProgress,
     ) -> Nested | None:
         if not self.is_nested:
             return None
+        progress.begin("nested")
         return run_nested(self.cohort, splits, verdict.results, self.seed, workers)
 
     def _write_bundle(
@@ -270,12 +291,12 @@ class Study:
         folder: RunFolder,
         verdict: Verdict,
         novelty: NoveltyDetector,
-        workers: int | None,
+        workers: Workers,
     ) -> None:
         """Train the chosen cell on all patients and write it as a bundle."""
         chosen = verdict.chosen
         cohort = self.cohort
-        classifier = fit_on_all(chosen.cell, cohort.images, cohort.labels, self.seed, workers)
+        classifier = fit_on_all(chosen.cell, cohort, self.seed, workers)
         headline = verdict.selection.headline
         Bundle.save(
             folder.path / "bundle",
@@ -306,7 +327,9 @@ class Study:
             "backbones": list(self.backbones),
             "strategies": [str(strategy) for strategy in self.strategies],
             "folds": self.folds,
-            "repeats": self.repeats,
+            "repeats": self.repeats or REPEATS[self.preset],
+            "preset": str(self.preset),
+            "device": find_device(self.device).type,
             "time_limit": self.time_limit or "none",
             "seed": self.seed,
             "borders": vars(self.borders),

@@ -1,27 +1,25 @@
 """Tasks: the independent pieces of work that a study hands to its workers.
 
-A task shares nothing with another but read-only activations on disk, and each runs on one
-thread: so its result is the same whoever runs it, beside whatever else. The linear heads of a
-frozen cell are solved together, as one piece of work whoever runs it.
+A task is one fit: a cell on the training side of one split. It shares nothing with another but
+read-only activations on disk and computes on one thread, so its result is the same whoever runs
+it, beside whatever else.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 
-from meninx.cohort import Image
+from meninx.cohort import Cohort, Image
 from meninx.evaluate import Split
 from meninx.finetune import (
     ActivationStore,
     Ensemble,
+    Epoch,
     FineTunedClassifier,
-    bring_into_fast_form,
-    choose_precision,
-    forget_fast_forms,
+    Recipe,
+    find_device,
     load_backbone,
     make_histogram_classifier,
     make_majority_classifier,
@@ -29,7 +27,7 @@ from meninx.finetune import (
 )
 from meninx.study.fold_models import FoldModels
 from meninx.study.plan import Cell
-from meninx.study.workers import count_processes, run_in_workers
+from meninx.study.workers import Workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +40,10 @@ class Task:
         Which.
     seed
         Of the study; each task derives its own.
+    crop_head
+        Whether images are cropped to the head.
+    device
+        Where it is computed.
     models
         Keeps what is trained; None where nothing asks for it again.
     """
@@ -49,76 +51,97 @@ class Task:
     cell: Cell
     split: Split
     seed: int
+    crop_head: bool = True
+    device: str = "auto"
     models: FoldModels | None = None
+
+    def make_classifier(self) -> ClassifierMixin:
+        """Make the cell's classifier, not yet fitted, with a seed of the task's own."""
+        own_seed = derive_seed(self.seed, self.split.repeat, self.split.fold)
+        return make_classifier(self.cell, own_seed, self.crop_head, self.device)
+
+    def fit(self, inputs: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
+        """Fit on the training side.
+
+        Parameters
+        ----------
+        inputs
+            ``(n,)`` samples of the cohort, or ``(n, d)`` features of a simple baseline.
+        labels
+            ``(n,)`` class indices.
+        """
+        if self.cell.members:
+            each = [replace(self, cell=member) for member in self.cell.members]
+            return Ensemble.of_fitted([one.fit(inputs, labels) for one in each])
+        classifier, side = self.make_classifier(), self.split.train
+        if self.models is None or not self.cell.is_fitted:
+            return classifier.fit(inputs[side], labels[side])
+        return self.models.fit(classifier, inputs[side], labels[side])
 
 
 @dataclass(frozen=True, eq=False)
 class TaskResult:
-    """The test side's probabilities ``(m, k)``, and the seconds that they took."""
+    """What a task gave.
+
+    Attributes
+    ----------
+    probabilities
+        Of the test side, ``(m, k)``.
+    seconds
+        That it took.
+    history
+        Of gradient descent; none where there was none, or the fit was done before.
+    """
 
     probabilities: np.ndarray
     seconds: float
+    history: tuple[Epoch, ...] = ()
 
 
-def make_classifier(cell: Cell, seed: int) -> ClassifierMixin:
+def derive_seed(seed: int, *path: int) -> int:
+    """Derive a seed of its own for each part of a study; the numbers say which part."""
+    return int(np.random.SeedSequence(seed, spawn_key=path).generate_state(1)[0])
+
+
+def make_classifier(cell: Cell, seed: int, crop_head: bool, device: str) -> ClassifierMixin:
     """Make a cell's classifier, not yet fitted."""
     if cell.strategy == "majority":
         return make_majority_classifier()
     if cell.strategy == "histogram":
         return make_histogram_classifier()
     if cell.members:
-        return Ensemble([make_classifier(member, seed) for member in cell.members])
+        return Ensemble([make_classifier(one, seed, crop_head, device) for one in cell.members])
     return FineTunedClassifier(
         backbone=cell.backbone,
         strategy=cell.strategy,
         cut=cell.cut,
+        extra_layers=cell.extra_layers,
+        recipe=cell.recipe or Recipe(),
+        crop_head=crop_head,
+        device=device,
         random_state=seed,
-        **cell.settings,
     )
 
 
-def fit_classifier(task: Task, inputs: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
-    """Fit a task's classifier on the training side of its split.
-
-    Parameters
-    ----------
-    task
-        What to fit.
-    inputs
-        ``(n,)`` samples of the cohort, or ``(n, d)`` features of a simple baseline.
-    labels
-        ``(n,)`` class indices.
-    """
-    if task.cell.members:
-        each = [replace(task, cell=member) for member in task.cell.members]
-        return Ensemble.of_fitted([fit_classifier(one, inputs, labels) for one in each])
-    own_seed = np.random.SeedSequence([task.seed, task.split.repeat, task.split.fold])
-    classifier = make_classifier(task.cell, int(own_seed.generate_state(1)[0]))
-    side = task.split.train
-    if task.models is None:
-        return classifier.fit(inputs[side], labels[side])
-    return task.models.fit(classifier, inputs[side], labels[side])
+def run_task(task: Task, inputs: np.ndarray, labels: np.ndarray) -> TaskResult:
+    """Fit on the training side of a task's split and predict the test side."""
+    started = time.perf_counter()
+    classifier = task.fit(inputs, labels)
+    probabilities = classifier.predict_proba(inputs[task.split.test])
+    history = tuple(getattr(classifier, "history_", ()))
+    return TaskResult(probabilities, time.perf_counter() - started, history)
 
 
 def fit_on_all(
-    cell: Cell, images: np.ndarray, labels: np.ndarray, seed: int, workers: int | None
-) -> ClassifierMixin:
-    """Fit a cell on the whole cohort, the members of an ensemble side by side.
-
-    Parameters
-    ----------
-    cell
-        Which.
-    images, labels
-        ``(n,)`` samples of the cohort and their class indices.
-    seed
-        Of the study.
-    workers
-        As in :func:`run_in_workers`.
-    """
-    members = cell.members or (cell,)
-    work = [(make_classifier(member, seed), images, labels) for member in members]
-    fitted = list(run_in_workers(_fit, work, workers))
+    cell: Cell, cohort: Cohort, seed: int, workers: Workers
+) -> FineTunedClassifier | Ensemble:
+    """Fit a cell on the whole cohort, the members of an ensemble side by side."""
+    members = [
+        make_classifier(member, derive_seed(seed), cohort.is_framed, workers.device)
+        for member in cell.members or (cell,)
+    ]
+    work = [(member, cohort.images, cohort.labels) for member in members]
+    fitted = list(workers.run(_fit, work))
     return Ensemble.of_fitted(fitted) if cell.members else fitted[0]
 
 
@@ -126,188 +149,10 @@ def _fit(classifier: ClassifierMixin, images: np.ndarray, labels: np.ndarray) ->
     return classifier.fit(images, labels)
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """What a worker does at a time: one task, or those whose heads are solved together."""
-
-    tasks: tuple[Task, ...]
-    inputs: np.ndarray
-
-    def accepts(self, task: Task) -> bool:
-        """Whether another task can be solved together with these."""
-        if task.cell is not self.tasks[0].cell:
-            return False
-        classifier = make_classifier(task.cell, task.seed)
-        return isinstance(classifier, FineTunedClassifier) and classifier.is_solved
-
-    def run(self, labels: np.ndarray) -> list[TaskResult]:
-        """Fit on the training sides and predict the test sides."""
-        started = time.perf_counter()
-        if len(self.tasks) == 1:
-            (task,) = self.tasks
-            classifier = fit_classifier(task, self.inputs, labels)
-            found = [classifier.predict_proba(self.inputs[task.split.test])]
-        else:
-            sides = [(task.split.train, task.split.test) for task in self.tasks]
-            classifier = make_classifier(self.tasks[0].cell, self.tasks[0].seed)
-            found = classifier.cross_predict(self.inputs, labels, sides)
-        seconds = (time.perf_counter() - started) / len(self.tasks)
-        return [TaskResult(probabilities, seconds) for probabilities in found]
-
-
-def divide(tasks: Sequence[Task], inputs: Sequence[np.ndarray]) -> list[Piece]:
-    """Divide tasks among pieces: those of a frozen cell that follow each other are one."""
-    pieces: list[Piece] = []
-    for task, own in zip(tasks, inputs, strict=True):
-        if pieces and pieces[-1].accepts(task):
-            pieces[-1] = replace(pieces[-1], tasks=(*pieces[-1].tasks, task))
-        else:
-            pieces.append(Piece((task,), own))
-    return pieces
-
-
-@dataclass(frozen=True, eq=False)
-class Fill:
-    """Compute an image's prefix activations at the cuts that fits will read.
-
-    Attributes
-    ----------
-    backbone, precision, augmentation
-        Of the cells that read them.
-    cuts
-        Where they are cut.
-    row, image
-        The image, and its row in the cohort.
-    """
-
-    backbone: str
-    precision: str
-    augmentation: float
-    cuts: tuple[str, ...]
-    row: int
-    image: Image
-
-    def run(self) -> None:
-        """Compute and store what is missing."""
-        views = make_views(FineTunedClassifier().views, self.augmentation)
-        store = ActivationStore(precision=self.precision)
-        store.fill(load_backbone(self.backbone), self.cuts, [self.image], views)
-
-
-def list_fills(cells: Sequence[Cell], images: np.ndarray) -> list[Fill]:
-    """List what must be stored for cells: each image once a backbone.
-
-    Parameters
-    ----------
-    cells
-        Those that are going to be run.
-    images
-        ``(n,)`` samples of a cohort.
-    """
-    needed: dict[tuple[str, str, float], list[str]] = {}
-    for cell in cells:
-        if cell.reads_activations:
-            key = (cell.backbone, cell.settings["precision"], cell.settings["augmentation"])
-            needed.setdefault(key, []).extend(make_classifier(cell, seed=0).needed_cuts)
-    return [
-        Fill(*key, tuple(cuts), row, image)
-        for key, cuts in needed.items()
-        for row, image in enumerate(images)
-    ]
-
-
-def run_tasks(
-    tasks: Sequence[Task],
-    inputs: Sequence[np.ndarray],
-    labels: np.ndarray,
-    workers: int | None,
-    fills: Sequence[Fill] = (),
-    when_filled: Callable[[float], None] = lambda done: None,
-) -> Iterator[TaskResult]:
-    """Run tasks on worker processes, and give their results in the order of the tasks.
-
-    Parameters
-    ----------
-    tasks
-        What to do.
-    inputs
-        Of each task; see :func:`fit_classifier`.
-    labels
-        ``(n,)`` class indices.
-    workers
-        How many processes; by default one a processor core.
-    fills
-        What the tasks read; the same processes compute it.
-    when_filled
-        Is told which part of what is computed before the first task is done, in (0, 1].
-    """
-    if fills:
-        ActivationStore().trim()
-    for name, precision in dict.fromkeys((fill.backbone, fill.precision) for fill in fills):
-        # Before the workers are forked: they then share its weights.
-        bring_into_fast_form(load_backbone(name), precision)
-    pieces = divide(tasks, inputs)
-    before, beside = _put_off(fills, pieces, count_processes(workers))
-    for done, _ in enumerate(run_in_workers(Fill.run, [(fill,) for fill in before], workers), 1):
-        when_filled(done / len(before))
-    if not beside:
-        # Not needed while suffixes are trained, which takes the most memory.
-        forget_fast_forms()
-    work: list[Fill | Piece] = [*pieces[:1], *beside, *pieces[1:]]
-    results = run_in_workers(_run_one, [(one, labels) for one in work], workers)
-    first = next(results, [])
-    # By now workers have them, where they are still to be used.
-    forget_fast_forms()
-    for found in itertools.chain([first], results):
-        yield from found
-
-
-def _put_off(
-    fills: Sequence[Fill], pieces: Sequence[Piece], processes: int
-) -> tuple[list[Fill], list[Fill]]:
-    """Divide fills among those before the fits and those beside the first one.
-
-    It trains on the first and is asked about the others only at its end. A process would else be
-    left alone with the last of an odd number of fits. A fit that does not find what it needs
-    computes it, so the order changes no result.
-    """
-    first = pieces[0].tasks[0] if pieces and len(pieces[0].tasks) == 1 else None
-    if first is None or not first.cell.reads_activations or processes == 1:
-        return list(fills), []
-    asked = set(first.split.test.tolist())
-    before: list[Fill] = []
-    beside: list[Fill] = []
-    for fill in fills:
-        is_asked_for = fill.backbone == first.cell.backbone and fill.row in asked
-        (beside if is_asked_for else before).append(fill)
-    return before, beside
-
-
-def _run_one(one: Fill | Piece, labels: np.ndarray) -> list[TaskResult]:
-    if isinstance(one, Fill):
-        one.run()
-        return []
-    forget_fast_forms()
-    return one.run(labels)
-
-
-def choose_precisions(
-    names: Sequence[str],
-    images: np.ndarray,
-    labels: np.ndarray,
-    augmentation: float,
-    workers: int | None,
-) -> dict[str, str]:
-    """Choose the precision of each backbone's activations; see :func:`choose_precision`."""
-    # Loaded before the workers are forked, which then share them; the largest comes first, so
-    # that no process is left alone with it at the end.
-    order = sorted(names, key=lambda name: -load_backbone(name).input_size)
-    work = [(name, images, labels, augmentation) for name in order]
-    return dict(zip(order, run_in_workers(_choose_precision, work, workers), strict=True))
-
-
-def _choose_precision(
-    name: str, images: np.ndarray, labels: np.ndarray, augmentation: float
-) -> str:
-    views = make_views(FineTunedClassifier().views, augmentation)
-    return choose_precision(load_backbone(name), images, labels.tolist(), views)
+def fill_activations(
+    backbone: str, recipe: Recipe, cuts: tuple[str, ...], image: Image, device: str
+) -> None:
+    """Compute what a frozen network makes of an image before some cuts, in all its views."""
+    store = ActivationStore(device=find_device(device))
+    views = make_views(recipe.views, recipe.augmentation)
+    store.fill(load_backbone(backbone), cuts, [image], views)

@@ -1,100 +1,120 @@
-"""Workers: processes that a study hands its independent pieces of work to."""
+"""Workers: the processes that a study hands its independent pieces of work to."""
 
-import multiprocessing
+import ctypes
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import torch
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
-from meninx.memory import give_memory_back, keep_memory_between_steps, shared_memory
+from meninx.errors import StudyError
+from meninx.finetune import find_device
 
 Result = TypeVar("Result")
 
-# Freed memory goes back to the system after calls that took so long. After each image of 0.1 s
-# it took another 0.01 s, since the next one's memory came back page by page.
-SECONDS_WORTH_IT = 0.5
+# Seconds between two looks whether the study's process is still there.
+WATCH = 2.0
 
 
-def run_in_workers(
-    function: Callable[..., Result], work: Sequence[tuple[object, ...]], workers: int | None
-) -> Iterator[Result]:
-    """Call a function on worker processes, each call on one thread.
+@dataclass(frozen=True)
+class Workers:
+    """Processes that each compute on one thread: how many changes the time and nothing else.
 
-    Parameters
+    Attributes
     ----------
-    function
-        What to call.
-    work
-        The arguments of each call.
-    workers
-        How many processes; by default one a processor core.
-
-    Yields
-    ------
-    object
-        The results, in the order of the work.
+    jobs
+        How many; None for one a processor core, or a single one where a graphics card computes.
+    device
+        As in :class:`meninx.finetune.FineTunedClassifier`.
     """
-    count = min(count_processes(workers), len(work))
-    if count <= 1:
-        yield from (_call_here(function, arguments) for arguments in work)
-        return
-    context = multiprocessing.get_context(_choose_start())
-    with (
-        shared_memory(),
-        ProcessPoolExecutor(count, context, initializer=_stay_on_one_thread) as pool,
-    ):
-        yield from pool.map(_call, [function] * len(work), work)
+
+    jobs: int | None = None
+    device: str = "auto"
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        if self.jobs is not None:
+            return self.jobs
+        return cpu_count() if find_device(self.device).type == "cpu" else 1
+
+    def run(
+        self, function: Callable[..., Result], work: Iterable[tuple[object, ...]]
+    ) -> Iterator[Result]:
+        """Call a function on each piece of work, and give the results in its order.
+
+        Parameters
+        ----------
+        function
+            What to call.
+        work
+            The arguments of each call. They are taken one after the other as workers become
+            free, so that whoever makes them may decide late.
+
+        Raises
+        ------
+        StudyError
+            A worker was ended from outside, as the system does when memory runs out.
+        """
+        if self.count == 1:
+            for arguments in work:
+                with one_thread():
+                    yield function(*arguments)
+            return
+        parallel = Parallel(
+            self.count, batch_size=1, pre_dispatch=self.count, return_as="generator"
+        )
+        calls = (delayed(_call)(os.getpid(), function, arguments) for arguments in work)
+        try:
+            with parallel_config("loky", inner_max_num_threads=1):
+                yield from parallel(calls)
+        except TerminatedWorkerError as error:
+            raise StudyError(
+                "a worker process was ended from outside, as the system does when memory runs "
+                "out; the same command goes on from here, with --jobs 1 in less memory"
+            ) from error
 
 
-def count_processes(workers: int | None) -> int:
-    """Count the processes that share work: by default one a processor core."""
-    return workers or os.cpu_count() or 1
+def _call(parent: int, function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
+    _become_worker(parent)
+    result = function(*arguments)
+    _trim_memory()
+    return result
 
 
-def _choose_start() -> str:
-    """Choose how a worker comes to be.
-
-    A forked worker has all that is imported and loaded already, and shares the memory of it.
-    Where the system cannot fork a process with threads safely, or CUDA is there, which cannot be
-    used in a forked process, a new one is started.
-    """
-    return "fork" if sys.platform == "linux" and not torch.cuda.is_available() else "spawn"
-
-
-def _stay_on_one_thread() -> None:
-    """Bring a new worker to one thread for good.
-
-    A forked process has none of its parent's other threads; work that is divided among them, as
-    the copying of a large tensor is, would wait for them for ever.
-    """
+@cache
+def _become_worker(parent: int) -> None:
+    """Compute on one thread, and end when the study's process does, however that was ended."""
     torch.set_num_threads(1)
     threadpool_limits(1)
-    keep_memory_between_steps()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _call_here(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
-    with one_thread():
-        return _call(function, arguments)
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)
 
 
-def _call(function: Callable[..., Result], arguments: tuple[object, ...]) -> Result:
-    """Call a function; its worker may next train another network, or wait for the others."""
-    started = time.perf_counter()
-    result = function(*arguments)
-    if time.perf_counter() - started > SECONDS_WORTH_IT:
-        give_memory_back()
-    return result
+def _trim_memory() -> None:
+    """Give freed memory back: the C library would keep as much as the largest step took."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: sums are then added in one order, and workers do not fight."""
+    """Compute on one thread: sums are then added in one order, however many workers there are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
