@@ -20,7 +20,7 @@ from meninx.bundle.card import read_card
 from meninx.cohort import as_head
 from meninx.errors import BundleError
 from meninx.evaluate import Calibration, NoveltyDetector
-from meninx.finetune import Ensemble, FineTunedClassifier
+from meninx.finetune import Ensemble, FineTunedClassifier, Recipe
 from tests.conftest import draw_disc
 from tests.test_framing import draw_head, white_frame
 
@@ -40,7 +40,8 @@ def discs():
 
 @pytest.fixture(scope="module")
 def classifier(discs):
-    settings = {"strategy": "partial", "cut": "stage7", "views": 2, "epochs": 3}
+    recipe = Recipe(epochs=2, fewest_steps=4, views=2)
+    settings = {"strategy": "partial", "cut": "stage7", "recipe": recipe, "crop_head": False}
     return FineTunedClassifier(**settings).fit(np.stack(discs), np.arange(12) % 2)
 
 
@@ -61,7 +62,9 @@ def copied(folder, tmp_path):
 @pytest.fixture(scope="module")
 def ensemble(discs):
     members = [
-        FineTunedClassifier(name, views=views, image_size=size, regularisation=0.01)
+        FineTunedClassifier(
+            name, "frozen", recipe=Recipe(views=views, image_size=size, C=0.01), crop_head=False
+        )
         for name, views, size in (
             ("tf_efficientnet_lite0", 2, 64),
             ("tf_efficientnet_lite1", 3, 72),

@@ -5,14 +5,12 @@ import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
-from meninx.study.costs import fit_into
 from PIL import Image, ImageOps
 
 import meninx.report
@@ -25,7 +23,8 @@ from meninx.matrix.references import load_references
 from meninx.report import Words, render
 from meninx.report.language import LANGUAGES, format_number
 from meninx.report.run_folder import RunFolder
-from meninx.study.plan import ENSEMBLE, Cell, Plan, Role
+from meninx.study.plan import ENSEMBLE
+from meninx.study.runner import explain_left_out
 from meninx.study.study import _explain_folds
 from tests.finished_runs import (
     Reader,
@@ -292,11 +291,9 @@ def test_notes_of_the_study_are_told_in_every_language():
 
 
 def test_reasons_of_the_time_limit_are_told_in_every_language():
-    cells = [Cell(name, "x", "frozen", None, Role.CANDIDATE, 1, 0, "Asked.") for name in "ab"]
-    costs = SimpleNamespace(predict_cell=lambda cell: 9.0, predict_study=lambda cells: 9.0)
-    (left_out,) = fit_into(Plan(tuple(cells), 5), costs, 5.0).left_out
-    english, indonesian = retold(left_out.reason)
-    assert english == left_out.reason and indonesian != left_out.reason
+    reason = explain_left_out(5.0)
+    english, indonesian = retold(reason)
+    assert english == reason and indonesian != reason
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

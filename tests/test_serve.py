@@ -20,7 +20,7 @@ from PIL import Image
 from meninx.bundle import Bundle
 from meninx.errors import MeninxError
 from meninx.evaluate import Calibration
-from meninx.finetune import FineTunedClassifier
+from meninx.finetune import FineTunedClassifier, Recipe
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -57,7 +57,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
         labels = [0, 1] * 4
         images = [draw(label, seed) for seed, label in enumerate(labels)]
         classifier = FineTunedClassifier(
-            backbone="tf_efficientnet_lite0", strategy="frozen", views=2, image_size=64
+            strategy="frozen", recipe=Recipe(views=2, image_size=64), crop_head=False
         ).fit(images, labels)
         facts = {
             "synthetic": True,

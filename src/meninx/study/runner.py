@@ -224,7 +224,7 @@ def _keep_what_was_run(plan: Plan, results: Mapping[str, CellResult], clock: Clo
     """Take out of a plan what there was no time for, and make the candidates' repeats equal."""
     if clock.limit is None:
         return plan
-    reason = f"It does not fit into {clock.limit:.0f} s."
+    reason = explain_left_out(clock.limit)
     kept, left_out = [], []
     for cell in plan.cells:
         members = tuple(one for one in cell.members if one.name in results)
@@ -239,6 +239,11 @@ def _keep_what_was_run(plan: Plan, results: Mapping[str, CellResult], clock: Clo
         else:
             left_out.append(LeftOut(cell.name, reason, cell.predicted_seconds or 0.0))
     return replace(plan, cells=tuple(kept), left_out=tuple(left_out))
+
+
+def explain_left_out(limit: float) -> str:
+    """Say why a cell was not run."""
+    return f"It does not fit into {limit:.0f} s."
 
 
 def _rank(cell: Cell) -> int:
