@@ -107,8 +107,8 @@ def _find_division(
     """Find a division that keeps a rule; None where there is none."""
     _, first, member = np.unique(patients, return_index=True, return_inverse=True)
     shown = _show_classes(labels, patients)
-    # The stratified procedure knows no more folds than images of the largest class.
-    usual = min(folds, int(np.bincount(np.unique(labels, return_inverse=True)[1]).max()))
+    # The stratified procedure wants an image of every class in each fold.
+    usual = min(folds, int(np.bincount(np.unique(labels, return_inverse=True)[1]).min()))
     splitter = StratifiedGroupKFold(usual, shuffle=True, random_state=seed)
     dealt = np.empty(len(labels), dtype=np.int64)
     for fold, (_, test) in enumerate(splitter.split(labels, labels, patients)):
