@@ -315,7 +315,9 @@ def test_chance_permutes_patients_and_not_images():
 @pytest.mark.parametrize("of_one", [0, 30])
 def test_chance_is_told_where_patients_have_images_of_several_labels(of_one):
     skilled = make_patients_of_several_labels(skill=1.5, of_one=of_one)
-    assert judge_chance({"good": skilled}).p_value == 1 / 2000
+    chance = judge_chance({"good": skilled})
+    assert chance.p_value == 1 / 2000
+    assert 0.15 < chance.balanced_accuracy.low < 1 / 3 < chance.balanced_accuracy.high < 0.5
     p_values = [
         judge_chance({"guess": make_patients_of_several_labels(seed, 0, of_one=of_one)}).p_value
         for seed in range(20)

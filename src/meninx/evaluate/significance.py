@@ -84,7 +84,8 @@ def judge_chance(candidates: Mapping[str, Predictions], seed: int = 0) -> Chance
     beyond guessing gets a random sign, all its images together: sign flips of whole blocks, valid
     whatever the dependence within a block if that excess is as often above 0 as below (Winkler
     and others 2014, NeuroImage 92:381; 2015, NeuroImage 123:253). Guessing is to give classes as
-    often as such patients' images were given them.
+    often as such patients' images were given them. A model that recognises much has a large excess
+    to flip; the scores that are told of chance hold only how far patients' excesses differ.
     """
     any_cell = next(iter(candidates.values()))
     _, member, stratum = stratify(any_cell.labels, any_cell.patients)
@@ -92,15 +93,20 @@ def judge_chance(candidates: Mapping[str, Predictions], seed: int = 0) -> Chance
     one, several = np.flatnonzero(~has_several), np.flatnonzero(has_several)
     random = np.random.default_rng(seed)
     permuted = _permute_labels([cell.take(one) for cell in candidates.values()], random)
-    flipped = _flip_excesses([cell.take(several) for cell in candidates.values()], random)
-    recalls = (permuted.right + flipped.right) / (permuted.images + flipped.images)
-    best = recalls.mean(axis=0).max(axis=1)
+    signs = random.choice([-1.0, 1.0], (PERMUTATIONS, int((stratum > any_cell.labels.max()).sum())))
+    best, luck = (
+        _find_best(
+            permuted,
+            _flip_excesses([cell.take(several) for cell in candidates.values()], signs, is_centred),
+        )
+        for is_centred in (False, True)
+    )
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(best[1:], [tail, 1 - tail])
+    low, high = np.quantile(luck[1:], [tail, 1 - tail])
     return Chance(
         p_value=float((best >= best[0] - 1e-12).sum() / len(best)),
         permutations=PERMUTATIONS,
-        balanced_accuracy=Estimate(float(best[1:].mean()), float(low), float(high)),
+        balanced_accuracy=Estimate(float(luck[1:].mean()), float(low), float(high)),
     )
 
 
@@ -181,22 +187,42 @@ def _permute_labels(cells: Sequence[Predictions], random: np.random.Generator) -
     )
 
 
-def _flip_excesses(cells: Sequence[Predictions], random: np.random.Generator) -> _Recognised:
-    """Give a random sign to what was recognised of each patient beyond guessing."""
+def _find_best(one: _Recognised, other: _Recognised) -> np.ndarray:
+    """Give the best candidate's balanced accuracy on two sets of patients together."""
+    recalls = (one.right + other.right) / (one.images + other.images)
+    best: np.ndarray = recalls.mean(axis=0).max(axis=1)
+    return best
+
+
+def _flip_excesses(
+    cells: Sequence[Predictions], signs: np.ndarray, is_centred: bool
+) -> _Recognised:
+    """Give each patient's sign to what was recognised of it beyond guessing.
+
+    Parameters
+    ----------
+    cells
+        Candidates, of the same patients.
+    signs
+        ``(permutations, p)``.
+    is_centred
+        Whether the mean excess is taken from each patient's first.
+    """
     labels, classes = cells[0].labels, range(len(cells[0].classes))
     patients, member = np.unique(cells[0].patients, return_inverse=True)
     images = np.zeros((len(patients), len(classes)))
     np.add.at(images, (member, labels), 1)
-    signs = np.vstack(
-        [np.ones(len(patients)), random.choice([-1.0, 1.0], (PERMUTATIONS, len(patients)))]
-    )
-    right = np.zeros((len(classes), len(signs), len(cells)))
+    right = np.zeros((len(classes), 1 + len(signs), len(cells)))
     for place, cell in enumerate(cells):
         recognised = np.zeros_like(images)
         np.add.at(recognised, (member, labels), cell.share_right)
         given = _count_given(cell, member, len(patients)).sum(axis=0)
         guessed = images * given / max(len(labels), 1)
-        right[:, :, place] = (guessed.sum(axis=0) + signs @ (recognised - guessed)).T
+        excess = recognised - guessed
+        if is_centred:
+            excess -= images * excess.sum(axis=0) / np.maximum(images.sum(axis=0), 1)
+        right[:, 0, place] = recognised.sum(axis=0)
+        right[:, 1:, place] = (guessed.sum(axis=0) + signs @ excess).T
     return _Recognised(right, images.sum(axis=0)[:, None, None])
 
 
