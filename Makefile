@@ -9,13 +9,13 @@ PYTHON ?= python3
 VENV := .venv
 DATA ?= phantom
 # The run folder is named after the data: two studies never meet in one folder.
-OUT ?= run-$(shell basename -- "$(DATA)" .csv)
+OUT ?= run-$(shell basename -- "$(DATA:/manifest.csv=)" .csv)
 ARGS ?=
 READY := $(VENV)/.ready
 
 .PHONY: study test test-all bench clean
 
-study: $(READY) $(if $(filter phantom,$(DATA)),phantom/manifest.csv)
+study: $(READY) $(if $(filter-out phantom,$(DATA)),,phantom/manifest.csv)
 	$(VENV)/bin/meninx study "$(DATA)" -o "$(OUT)" $(ARGS)
 
 test: $(READY)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -352,3 +353,22 @@ def wait_until(happens, seconds=120):
 def test_a_stopped_command_says_how_it_goes_on(arguments, told):
     assert say_stopped(arguments).startswith(told)
     assert ("goes on" in say_stopped(arguments)) == ("goes on" in told)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(
+    ("settings", "command"),
+    [
+        ([], 'study "phantom" -o "run-phantom"'),
+        (["DATA=a/my images"], 'study "a/my images" -o "run-my images"'),
+        (["DATA=a/scans/manifest.csv"], 'study "a/scans/manifest.csv" -o "run-scans"'),
+        (["DATA=x/", "OUT=y", "ARGS=--seed 1"], 'study "x/" -o "y" --seed 1'),
+    ],
+)
+def test_make_study_names_the_run_folder_after_the_data(settings, command):
+    root = Path(__file__).resolve().parents[1]
+    told = subprocess.run(
+        ["make", "-n", "study", *settings], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    assert command in told
+    assert ("meninx phantom" in told) == (not settings and not (root / "phantom").exists())
