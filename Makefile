@@ -1,18 +1,22 @@
-# make study                      the whole job on a synthetic cohort of 53 patients
-# make study DATA=dir OUT=run     on your images: one sub-folder a class
+# make study                      the whole job on a synthetic cohort of 53 patients: run-phantom
+# make study DATA=dir             on your images, one sub-folder a class: run-dir
+# make study DATA=dir OUT=run ARGS="--seed 1"
+#                                 another run folder, and options of `meninx study`
 # make test                       style, types and tests; make test-all also the slow ones
 # make bench                      against fastai, PyTorch and others; needs ../shared/data, hours
 
 PYTHON ?= python3
 VENV := .venv
 DATA ?= phantom
-OUT ?= run
+# The run folder is named after the data: two studies never meet in one folder.
+OUT ?= run-$(shell basename -- "$(DATA:/manifest.csv=)" .csv)
+ARGS ?=
 READY := $(VENV)/.ready
 
 .PHONY: study test test-all bench clean
 
-study: $(READY) $(if $(filter phantom,$(DATA)),phantom/manifest.csv)
-	$(VENV)/bin/meninx study $(DATA) -o $(OUT)
+study: $(READY) $(if $(filter-out phantom,$(DATA)),,phantom/manifest.csv)
+	$(VENV)/bin/meninx study "$(DATA)" -o "$(OUT)" $(ARGS)
 
 test: $(READY)
 	$(VENV)/bin/ruff check src tests benchmarks
@@ -43,4 +47,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) phantom run
+	rm -rf $(VENV) phantom run run-*/

@@ -201,6 +201,20 @@ def test_strict_audit_ends_with_code_2_and_a_sentence(tmp_path, call):
     assert json.loads(output)["findings"][0]["severity"] == "error"
 
 
+# --- patients of several labels ---------------------------------------------------------------
+
+
+def test_patients_with_images_of_several_labels_are_told_and_their_images_named(tmp_path):
+    folder = write_heads(tmp_path, patients=6)
+    cohort = Cohort.open(folder, patient_pattern=r"(?<=[ab])0[0-2]|[ab]0[3-9]")
+    (finding,) = found(cohort, "several-labels")
+    assert finding.severity is Severity.INFO
+    assert "3 of 9 patients have images of several labels" in finding.advice
+    names = sorted(Path(file).name for file in finding.files)
+    assert names == ["a00.png", "a01.png", "a02.png", "b00.png", "b01.png", "b02.png"]
+    assert not found(Cohort.open(folder), "several-labels")
+
+
 # --- shortcuts --------------------------------------------------------------------------------
 
 
@@ -352,6 +366,21 @@ def test_a_header_that_lacks_a_number_or_has_none_is_no_fault(tmp_path):
         save(draw_head(int(path.stem))[0], path.with_suffix(".png"))
         path.unlink()
     assert {"the file format", "the date", "the echo time"} <= set(shortcuts(Cohort.open(tmp_path)))
+
+
+@pytest.mark.parametrize("images", [2, 6])
+def test_shortcuts_are_found_and_rarely_invented_where_patients_have_several_labels(images):
+    """Twenty patients have images of both labels, ten of one."""
+    random = np.random.default_rng(images)
+    labels = np.concatenate([np.tile([0, 1], 10 * images), np.arange(10) % 2])
+    groups = np.concatenate([np.repeat(np.arange(20), images), 20 + np.arange(10)])
+    (given,) = measure_shortcuts({"fact": labels[:, None] + 0.0}, labels, groups)
+    assert given.p < 0.01
+    p_values = []
+    for _ in range(12):
+        of_patient = random.normal(size=(30, 1))[groups] + random.normal(size=(len(labels), 1))
+        p_values.append(measure_shortcuts({"fact": of_patient}, labels, groups)[0].p)
+    assert min(p_values) > 0.005 and 0.25 < np.mean(p_values) < 0.75
 
 
 def test_shortcuts_keep_patients_together():

@@ -4,13 +4,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from meninx import cli
+from meninx.cli.interrupt import say_stopped
 from meninx.cli.output import console, make_table
 from meninx.cohort import as_head
 from tests.conftest import write_cohort
@@ -173,6 +177,22 @@ def test_predict_json_keeps_its_fields(call, run, disc_folder, tmp_path):
     assert "not a medical device" in error
 
 
+def test_bad_images_are_named_after_the_answers_for_all_others(call, run, disc_folder, tmp_path):
+    out, _ = run
+    good = sorted(disc_folder.glob("*/*.png"))[:2]
+    (tmp_path / "damaged.png").write_bytes(good[0].read_bytes()[:200])
+    (tmp_path / "Thumbs.db").write_bytes(b"none")
+    bad = [tmp_path / "damaged.png", tmp_path / "Thumbs.db", tmp_path / "gone.png"]
+    images = [bad[0], good[0], bad[1], good[1], bad[2]]
+    code, output, error = call("predict", out / "bundle", *images, "--json")
+    assert code == 2
+    assert [answer["image"] for answer in json.loads(output)] == list(map(str, good))
+    told = [line for line in error.splitlines() if line.startswith("meninx: ")]
+    assert len(told) == 3 and all(path.name in line for path, line in zip(bad, told, strict=True))
+    code, output, error = call("predict", out / "bundle", *bad[:2])
+    assert code == 2 and not output and error.count("meninx: ") == 2
+
+
 def test_explain_writes_pictures(call, run, disc_folder, tmp_path):
     out, _ = run
     image = next(disc_folder.glob("*/*.png"))
@@ -262,3 +282,99 @@ def test_a_long_path_breaks_no_name_of_a_class(capsys):
     console.print(make_table("Predictions", tuple(rows[0]), rows), width=60)
     told = capsys.readouterr().out
     assert "meningioma" in told and "pituitary" in told
+
+
+def start(*arguments):
+    """Start a program as a terminal does: in a group of its own, which Ctrl-C reaches."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a group of processes")
+def test_ctrl_c_ends_a_study_with_130_and_a_word(disc_folder, tmp_path):
+    out = tmp_path / "run"
+    study = start("-m", "meninx", "study", disc_folder, "-o", out, "--backbones", LITE0)
+    wait_until(lambda: (out / "study.toml").exists())
+    os.killpg(study.pid, signal.SIGINT)
+    _, error = study.communicate(timeout=60)
+    assert study.returncode == 130
+    assert error.splitlines()[-1] == "Stopped. The same command goes on from here."
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a group of processes")
+@pytest.mark.parametrize("reaches_workers", [True, False])
+def test_ctrl_c_leaves_no_worker(reaches_workers):
+    script = """
+import sys, time
+from meninx import cli
+from meninx.cli.application import app
+@app.command()
+def rest():
+    from meninx.study.workers import run_in_workers
+    print("ready", flush=True)
+    list(run_in_workers(time.sleep, [(300,), (300,), (300,)], 2))
+sys.argv = ["meninx", "rest"]
+cli.main()
+"""
+    resting = start("-c", script)
+    assert resting.stdout.readline() == "ready\n"
+    time.sleep(1)
+    send = os.killpg if reaches_workers else os.kill  # as the terminal does, or a batch system
+    send(resting.pid, signal.SIGINT)
+    _, error = resting.communicate(timeout=60)
+    assert (resting.returncode, error) == (130, "Stopped.\n")
+    wait_until(lambda: not list_running(resting.pid), seconds=10)
+
+
+def list_running(group):
+    """List the processes of a group that still run; a zombie has only not been asked after."""
+    listed = subprocess.run(["ps", "-axo", "pgid=,stat="], capture_output=True, text=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [row for row in rows if row[0] == str(group) and not row[1].startswith("Z")]
+
+
+def wait_until(happens, seconds=120):
+    ends = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["study", "images", "-o", "run"], "Stopped. The same command goes on from here."),
+        (["study", "images", "--fresh"], "Stopped. The same command without --fresh goes on "),
+        (["predict", "bundle", "study"], "Stopped."),
+        ([], "Stopped."),
+    ],
+)
+def test_a_stopped_command_says_how_it_goes_on(arguments, told):
+    assert say_stopped(arguments).startswith(told)
+    assert ("goes on" in say_stopped(arguments)) == ("goes on" in told)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(
+    ("settings", "command"),
+    [
+        ([], 'study "phantom" -o "run-phantom"'),
+        (["DATA=a/my images"], 'study "a/my images" -o "run-my images"'),
+        (["DATA=a/scans/manifest.csv"], 'study "a/scans/manifest.csv" -o "run-scans"'),
+        (["DATA=x/", "OUT=y", "ARGS=--seed 1"], 'study "x/" -o "y" --seed 1'),
+    ],
+)
+def test_make_study_names_the_run_folder_after_the_data(settings, command):
+    root = Path(__file__).resolve().parents[1]
+    told = subprocess.run(
+        ["make", "-n", "study", *settings], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    assert command in told
+    assert ("meninx phantom" in told) == (not settings and not (root / "phantom").exists())

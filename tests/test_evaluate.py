@@ -24,6 +24,7 @@ from meninx.evaluate import (
     calibrate,
     compare,
     compare_with_each,
+    count_several_labels,
     count_training_patients,
     cross_fit,
     evaluate,
@@ -38,8 +39,8 @@ from meninx.evaluate import (
     split_by_patient,
     subsample_patients,
 )
-from meninx.evaluate.bootstrap import draw_weights
-from meninx.evaluate.intervals import estimate_area, estimate_share
+from meninx.evaluate.bootstrap import draw_patients, draw_weights
+from meninx.evaluate.intervals import count_worth, estimate_area, estimate_share
 from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.reliability import (
     divide_by_confidence,
@@ -48,6 +49,7 @@ from meninx.evaluate.reliability import (
     measure_calibration_error,
 )
 from meninx.evaluate.scores import measure
+from meninx.evaluate.selection import estimate_balanced_accuracy
 
 CLASSES = ("a", "b", "c")
 
@@ -60,6 +62,20 @@ def make_predictions(seed=0, skill=1.0, images=60, repeats=2, images_per_patient
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
     patients = np.array([f"P{row // images_per_patient}" for row in range(len(labels))])
     return Predictions(CLASSES, labels, patients, probabilities)
+
+
+def make_patients_of_several_labels(seed=0, skill=1.0, patients=24, of_one=0, together=0.0):
+    """Make predictions of patients with one image of each class, and of some of one class.
+
+    ``together`` is the part of what is guessed that all images of a patient share.
+    """
+    random = np.random.default_rng(seed)
+    labels = np.concatenate([np.tile(np.arange(3), patients), np.arange(of_one) % 3])
+    names = np.concatenate([np.repeat(np.arange(patients), 3), patients + np.arange(of_one)])
+    logits = (1 - together) * random.normal(size=(2, len(labels), 3))
+    logits += together * random.normal(size=(patients + of_one, 3))[names]
+    logits[:, np.arange(len(labels)), labels] += skill
+    return Predictions(CLASSES, labels, names, softmax(logits, axis=2))
 
 
 # Splits
@@ -95,14 +111,10 @@ def test_a_leak_in_predefined_folds_is_refused():
 
 
 def test_a_leak_planted_in_the_splitter_is_caught(monkeypatch):
-    class Careless:
-        def __init__(self, *arguments, **settings):
-            pass
+    def divide_carelessly(labels, *rest):
+        return np.arange(len(labels)) % 2
 
-        def split(self, X, y, groups):
-            yield np.arange(0, len(y), 2), np.arange(1, len(y), 2)
-
-    monkeypatch.setattr("meninx.evaluate.splits.StratifiedGroupKFold", Careless)
+    monkeypatch.setattr("meninx.evaluate.splits.divide", divide_carelessly)
     patients = np.repeat(["P1", "P2", "P3", "P4"], 2)
     with pytest.raises(LeakError):
         split_by_patient(np.array([0, 0, 0, 0, 1, 1, 1, 1]), patients, folds=2, repeats=1)
@@ -300,7 +312,80 @@ def test_chance_permutes_patients_and_not_images():
     assert judge_chance({"many": many}).p_value > judge_chance({"single": single}).p_value
 
 
+@pytest.mark.parametrize("of_one", [0, 30])
+def test_chance_is_told_where_patients_have_images_of_several_labels(of_one):
+    skilled = make_patients_of_several_labels(skill=1.5, of_one=of_one)
+    chance = judge_chance({"good": skilled})
+    assert chance.p_value == 1 / 2000
+    assert 0.15 < chance.balanced_accuracy.low < 1 / 3 < chance.balanced_accuracy.high < 0.5
+    p_values = [
+        judge_chance({"guess": make_patients_of_several_labels(seed, 0, of_one=of_one)}).p_value
+        for seed in range(20)
+    ]
+    assert min(p_values) > 0.005 and 0.3 < np.mean(p_values) < 0.7
+
+
+def test_chance_keeps_the_images_of_a_patient_of_several_labels_together():
+    """Guesses that neighbouring images share are no evidence: half-slices with and without."""
+    random, labels = np.random.default_rng(0), np.tile([0, 0, 0, 0, 1, 1, 1, 1], 16)
+    patients, found = np.repeat(np.arange(16), 8), 0
+    for _ in range(40):
+        # A patient's upper half and lower half are each taken for one class, at random.
+        given = np.repeat(random.integers(0, 2, 32), 4)
+        probabilities = 0.2 + 0.6 * np.eye(2)[given]
+        guesser = Predictions(("a", "b"), labels, patients, probabilities[None])
+        found += judge_chance({"guesser": guesser}).p_value < 0.05
+    assert found <= 6
+
+
 # Intervals
+
+
+def test_no_draw_lacks_a_class_and_patients_of_several_labels_are_drawn_together():
+    labels = np.array([0, 1, 0, 2, 0, 1, 1, 2, 0, 0, 1, 1])
+    patients = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7])
+    for draw in (draw_patients, draw_weights):
+        times = draw(labels, patients, 500)
+        for patient in range(4):
+            assert np.ptp(times[:, patients == patient], axis=1).max() == 0
+        assert all((times[:, labels == label].sum(axis=1) > 0).all() for label in range(3))
+        np.testing.assert_allclose(times[:, patients < 4].sum(axis=1) / 2, 4)
+        np.testing.assert_allclose(times[:, [8, 9]].sum(axis=1), 2)
+        assert times.std(axis=0).min() > 0
+
+
+def test_a_patient_of_several_labels_is_worth_one_patient():
+    labels, patients = np.tile(np.arange(3), 20), np.repeat(np.arange(20), 3)
+    assert count_worth(labels, patients, 3) == 20
+    assert count_worth(labels, np.arange(60), 3) == pytest.approx(60)
+
+
+@pytest.mark.parametrize("together", [0.0, 0.7])
+def test_intervals_hold_the_truth_where_patients_have_images_of_several_labels(together):
+    settings = {"skill": 1.0, "together": together}
+    many = make_patients_of_several_labels(patients=3000, **settings)
+    truth = metrics.balanced_accuracy_score(many.labels, many.predicted[0]), many.losses.mean()
+    held = np.zeros(2)
+    for seed in range(40):
+        some = make_patients_of_several_labels(seed, of_one=12, **settings)
+        draws = draw_weights(some.labels, some.patients)
+        accuracy = estimate_balanced_accuracy(some)
+        loss = estimate_loss(some.losses.mean(axis=0), some, draws)
+        held += [
+            it.low <= true <= it.high for it, true in zip((accuracy, loss), truth, strict=True)
+        ]
+    assert held.min() >= 34
+
+
+def test_every_statistic_can_be_computed_where_all_patients_have_several_labels():
+    cells = {str(skill): make_patients_of_several_labels(1, skill) for skill in (0.5, 1.5)}
+    selection = select_best(cells)
+    assert selection.chosen == "1.5"
+    assert 0 < selection.headline.low < selection.headline.value < selection.headline.high < 1
+    trust = judge_trust(cells["1.5"])
+    assert 0.8 < trust.sets.coverage.value <= 1 and trust.sets.is_class_conditional
+    assert compare(cells["1.5"], cells["0.5"]).p_value < 0.05
+    assert all(0 < value.ppv.low < 1 for value in measure_predictive_values(cells["1.5"]).values())
 
 
 @pytest.mark.parametrize("estimate_score", [estimate_share, estimate_area])
@@ -455,18 +540,17 @@ def test_one_suspicious_slice_counts_by_maximum_and_not_by_mean():
     np.testing.assert_allclose(top, np.array([0.9, 1 / 3, 0]) / (0.9 + 1 / 3))
 
 
-def test_a_patient_of_two_classes_has_an_answer_for_each_and_remains_one_patient():
-    """Before and after a disease: two answers, which come and go together in every draw."""
+def test_a_patient_of_two_classes_has_no_one_answer_and_is_left_out():
     labels, patients = np.array([0, 1, 0, 2, 2]), np.array(["P", "P", "P", "Q", "Q"])
     slices = np.array(
         [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0, 0.2, 0.8], [0.2, 0, 0.8]]
     )
-    answers = aggregate(Predictions(CLASSES, labels, patients, slices[None]))
-    assert answers.patients.tolist() == ["P", "P", "Q"]
-    assert answers.labels.tolist() == [0, 1, 2]
-    np.testing.assert_allclose(
-        answers.probabilities[0], [[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]]
-    )
+    predictions = Predictions(CLASSES, labels, patients, slices[None])
+    answers = aggregate(predictions)
+    assert (answers.patients.tolist(), answers.labels.tolist()) == (["Q"], [2])
+    np.testing.assert_allclose(answers.probabilities[0], [[0.1, 0.1, 0.8]])
+    assert count_several_labels(predictions) == 1
+    assert len(aggregate(predictions.take(np.arange(3))).labels) == 0
 
 
 # Nested cross-validation
@@ -534,6 +618,20 @@ def test_smaller_parts_of_the_patients_lie_within_larger_ones_and_hold_every_cla
     assert all((part.test == split.test).all() for part in parts)
     assert np.bincount(labels[parts[0].train]).min() >= 2  # both images of a patient
     assert count_training_patients(parts[3:], patients) == 48
+
+
+def test_parts_hold_classes_that_only_patients_of_several_labels_show():
+    labels, patients = [], []
+    for patient in range(30):
+        own = [0, 1] + ([2] if patient in (3, 8, 21) else []) if patient < 20 else [patient % 2]
+        labels += own
+        patients += [patient] * len(own)
+    labels, patients = np.array(labels), np.array(patients)
+    for split in split_by_patient(labels, patients, 3, 1):
+        parts = [subsample_patients(split, part, labels, patients, 7) for part in (0.1, 0.4, 0.8)]
+        assert all(set(labels[part.train]) == {0, 1, 2} for part in parts)
+        for small, large in pairwise(parts):
+            assert set(patients[small.train]) < set(patients[large.train])
 
 
 @pytest.mark.parametrize("fraction", [0, -0.5, 1.5])

@@ -125,10 +125,18 @@ def test_without_patients_of_several_images_there_is_one_column(run):
     assert "by_patient" not in read_table(run, "measures")[0]
 
 
-def test_patients_of_several_classes_are_said_to_have_several_answers(run):
-    assert "Patients with images of several classes" not in read(run)
-    change_evaluation(run, "patient_level", patients_of_several_classes=2)
-    assert "Patients with images of several classes: 2." in read(run)
+def test_patients_of_several_labels_are_said_to_be_left_out_of_the_scores_by_patient(run):
+    assert "images of several classes" not in read(run)
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    write_json(run / "evaluation.json", evaluation | {"patients_of_several_labels": 2})
+    text = read(run)
+    assert "Patients with images of several classes: 2 of 53." in text
+    assert "several classes (2) kept their labels in this test" in text
+    del evaluation["patient_level"]
+    write_json(run / "evaluation.json", evaluation | {"patients_of_several_labels": 2})
+    text = read(run)
+    assert "No scores by patient are given: 2 of 53 patients have images" in text
+    assert "By patient" not in text
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,22 @@
 """Splits: a patient is on one side, whatever the way of dividing."""
 
+import itertools
 import logging
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from meninx.errors import LeakError, StudyError
-from meninx.evaluate import keep_patients_apart, leave_one_patient_out, split_by_patient
+from meninx.evaluate import (
+    keep_patients_apart,
+    leave_one_patient_out,
+    plan_nested,
+    split_by_patient,
+)
+from meninx.evaluate.folds import Rule, _keeps
 
 
 @st.composite
@@ -37,6 +45,101 @@ def test_every_image_is_tested_once_a_repeat_and_no_patient_is_on_both_sides(dat
         for split in splits:
             assert not set(patients[split.train]) & set(patients[split.test])
             assert len(split.train) + len(split.test) == len(labels)
+
+
+@st.composite
+def cohorts_of_several_labels(draw):
+    """Labels and patients: 2 to 4 classes of two patients or more, 2 to 7 patients in all."""
+    classes = draw(st.integers(2, 4))
+    count = draw(st.integers(2, 7))
+    labels, patients = [], []
+    for patient in range(count):
+        own = draw(st.lists(st.integers(0, classes - 1), min_size=1, max_size=5))
+        labels += own
+        patients += [patient] * len(own)
+    for label in range(classes):
+        for patient in draw(st.permutations(range(count)))[:2]:
+            labels.append(label)
+            patients.append(patient)
+    return np.array(labels), np.array(patients)
+
+
+def can_be_divided(labels, patients, folds, is_each_fold):
+    """Try every division of a few patients, by the definition."""
+    of = [set(labels[patients == patient].tolist()) for patient in np.unique(patients)]
+    everything = set(labels.tolist())
+    for division in itertools.product(range(folds), repeat=len(of)):
+        inside = [
+            [own for own, at in zip(of, division, strict=True) if at == f] for f in range(folds)
+        ]
+        outside = [
+            [own for own, at in zip(of, division, strict=True) if at != f] for f in range(folds)
+        ]
+        if not all(inside) or any(set().union(*own) != everything for own in outside):
+            continue
+        if not is_each_fold or all(set().union(*own) == everything for own in inside):
+            return True
+    return False
+
+
+@settings(deadline=None, max_examples=60)
+@given(cohorts_of_several_labels(), st.integers(2, 4), st.integers(0, 3))
+def test_patients_of_several_labels_are_on_one_side_and_every_class_is_trained_on(
+    data, folds, seed
+):
+    labels, patients = data
+    fewest = min(len(set(patients[labels == label])) for label in set(labels))
+    wished = range(2, min(folds, fewest) + 1)
+    in_each = [count for count in wished if can_be_divided(labels, patients, count, True)]
+    most = min(folds, len(set(patients)))
+    try:
+        splits = split_by_patient(labels, patients, folds, 2, seed)
+    except StudyError as error:
+        assert not any(can_be_divided(labels, patients, n, False) for n in range(2, most + 1))
+        assert "--leave-one-patient-out" in str(error)
+        splits = leave_one_patient_out(labels, patients)
+        in_each = []
+    for split in splits:
+        assert len(split.test) and set(labels[split.train]) == set(labels)
+        assert not set(patients[split.train]) & set(patients[split.test])
+        assert sorted([*split.train, *split.test]) == list(range(len(labels)))
+        assert not in_each or set(labels[split.test]) == set(labels)
+    if in_each:
+        assert len({split.fold for split in splits}) == max(in_each)
+
+
+def test_a_fold_that_would_lack_a_class_is_mended_by_moving_few_patients():
+    """Scikit-learn's procedure tests the two patients of the second class together."""
+    labels, patients = np.array([0, 2, 0, 2, 1, 1]), np.array([0, 0, 1, 2, 2, 3])
+    usual = StratifiedGroupKFold(2, shuffle=True, random_state=0)
+    assert any(set(labels[test]) != {0, 1, 2} for _, test in usual.split(labels, labels, patients))
+    for split in split_by_patient(labels, patients, folds=2, repeats=1):
+        assert set(patients[split.test]) in ({0, 3}, {1, 2})
+
+
+def test_a_rule_that_a_division_breaks_is_noticed():
+    """A planted fault: all patients of the second class are in one fold."""
+    shown = np.array([[1, 0], [1, 1], [1, 1], [1, 0]])
+    for rule in Rule:
+        assert not _keeps(shown, np.array([0, 1, 1, 0]), 2, rule)
+        assert _keeps(shown, np.array([0, 0, 1, 1]), 2, rule)
+
+
+def test_divisions_of_patients_of_several_labels_are_the_same_again():
+    random = np.random.default_rng(5)
+    patients = np.repeat(np.arange(24), 3)
+    labels = random.integers(0, 6, 72)
+    one, again = (split_by_patient(labels, patients, 4, 2, seed=3) for _ in range(2))
+    assert all(np.array_equal(a.test, b.test) for a, b in zip(one, again, strict=True))
+
+
+def test_inner_folds_keep_patients_of_several_labels_apart():
+    patients, labels = np.repeat(np.arange(12), 3), np.tile([0, 1, 2], 12)
+    for nested in plan_nested(split_by_patient(labels, patients, 3, 1), labels, patients, 3):
+        for split in nested.inner:
+            assert set(labels[split.train]) == {0, 1, 2}
+            assert not set(patients[split.train]) & set(patients[split.test])
+            assert not set(patients[nested.outer.test]) & set(patients[split.train])
 
 
 def test_folds_are_stratified_by_class():

@@ -263,14 +263,24 @@ def test_the_verdict_speaks_of_patients_where_they_have_several_images():
     assert np.sum(content["confusion"]) == pytest.approx(53)
 
 
-def test_the_verdict_scores_a_patient_of_several_classes_once_for_each():
+def test_the_verdict_leaves_patients_of_several_labels_out_of_the_scores_by_patient():
     results = make_results([0.0, 2.0], images_per_patient=2)
     for result in results.values():
         result.predictions.patients[:4] = 30  # of a class of which patient 30 is not
-    content = Verdict.reach(results, 0).as_dict(MATRIX)["patient_level"]
-    assert content["patients_of_several_classes"] == 1
-    assert content["patients"] == 51
-    assert np.sum(content["confusion"]) == pytest.approx(52)
+    content = Verdict.reach(results, 0).as_dict(MATRIX)
+    assert content["patients_of_several_labels"] == 1
+    assert content["patient_level"]["patients"] == 50
+    assert np.sum(content["patient_level"]["confusion"]) == pytest.approx(50)
+
+
+def test_the_verdict_has_no_score_by_patient_where_no_patient_of_a_class_has_one_label():
+    results = make_results([0.0, 2.0], images_per_patient=2)
+    for result in results.values():
+        predictions = result.predictions
+        predictions.patients[predictions.labels == 0] = 30
+    content = Verdict.reach(results, 0).as_dict(MATRIX)
+    assert content["patients_of_several_labels"] == 1 and "patient_level" not in content
+    json.dumps(content, allow_nan=False)
 
 
 def test_a_class_that_is_never_given_is_null_in_the_verdict():

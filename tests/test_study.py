@@ -24,6 +24,7 @@ from meninx.errors import CohortError, StudyError
 from meninx.evaluate import split_by_patient
 from meninx.finetune import FineTunedClassifier, Preset, Strategy, load_backbone
 from meninx.matrix import Advice
+from meninx.report import render
 from meninx.study import (
     Plan,
     Study,
@@ -695,3 +696,33 @@ def test_a_run_compared_with_itself_differs_by_nothing(run):
 def test_a_run_that_is_not_finished_is_not_compared(run, tmp_path):
     with pytest.raises(StudyError, match="no finished study"):
         compare_runs(run, tmp_path)
+
+
+def test_a_study_of_patients_with_images_of_several_labels_keeps_them_apart_and_says_so(
+    tmp_path, monkeypatch
+):
+    """Four patients have an image of each class, one of each class has two of that class."""
+    monkeypatch.setattr("meninx.report.rendering.render_figure", lambda figure, kind: b"<svg/>")
+    folder = write_cohort(tmp_path / "discs", {"plain": 6, "striped": 6, "dotted": 6}, seed=8)
+    for file in folder.glob("*/scan0[45].png"):
+        file.rename(file.with_name(f"{file.parent.name}-{file.name}"))
+    cohort = Cohort.from_folder(folder, patient_pattern=r"^scan\d+|^[a-z]+(?=-)")
+    assert len(set(cohort.groups)) == 7
+    run = tmp_path / "run"
+    study = Study(cohort, (LITE0,), strategies=(Strategy.FROZEN,), folds=3, repeats=1)
+    with made_brief():
+        study.run(run, workers=1)
+    oof = pd.read_parquet(next(run.glob("cells/*frozen/oof.parquet")))
+    assert (oof.groupby("patient")["fold"].nunique() == 1).all()
+    assert (oof.groupby("fold")["label"].nunique() == 3).all()
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert evaluation["patients_of_several_labels"] == 4
+    assert evaluation["patient_level"]["patients"] == 3
+    assert json.loads((run / "matrix.json").read_text())["patients"] == 7
+    english = (run / "report.html").read_text()
+    assert "Patients with images of several classes: 4 of 7." in english
+    assert "4 of 7 patients have images of several labels" in english
+    render(run, "id")
+    indonesian = (run / "report.html").read_text()
+    assert "Pasien dengan citra dari beberapa kelas: 4 dari 7 pasien." in indonesian
+    assert "4 dari 7 pasien memiliki citra dengan beberapa label" in indonesian

@@ -8,7 +8,8 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from meninx.cli.output import make_printable, say
+from meninx.cli.interrupt import INTERRUPTED, say_stopped, stopping_workers
+from meninx.cli.output import BAD_INPUT, complain, say
 from meninx.errors import MeninxError
 
 app = typer.Typer(
@@ -21,20 +22,32 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; errors of the user's world end in one line and exit code 2."""
+    """Run the command line.
+
+    Errors of the user's world end in one line and exit code 2, Ctrl-C in one and 130.
+    """
     for stream in (sys.stdout, sys.stderr):  # a file's name need not be text in any encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     _let_waiting_threads_sleep()
     logging.basicConfig(level=os.environ.get("MENINX_LOG", "WARNING"), format="%(message)s")
     try:
-        app(standalone_mode=False)
+        with stopping_workers():
+            # What commands return is nothing; what they exit with comes back as a number.
+            code = app(standalone_mode=False)
     except MeninxError as error:
-        _fail(" ".join(str(error).split()))
+        complain(error)
+        code = BAD_INPUT
     except typer.Exit as done:
-        sys.exit(done.exit_code)
+        code = done.exit_code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except TyperException as error:
-        _fail(error.format_message())
+        complain(error.format_message())
+        code = BAD_INPUT
+    if code == INTERRUPTED:
+        say(say_stopped(sys.argv[1:]))
+    sys.exit(code)
 
 
 def _let_waiting_threads_sleep() -> None:
@@ -45,8 +58,3 @@ def _let_waiting_threads_sleep() -> None:
     that sleep. With nothing beside it was 20 to 22 s either way (two cores).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def _fail(sentence: str) -> None:
-    say(f"meninx: {make_printable(sentence)}")
-    sys.exit(2)

@@ -8,7 +8,8 @@ import typer
 
 from meninx.cli.application import app
 from meninx.cli.arguments import AsJson
-from meninx.cli.output import console, make_table, say, show
+from meninx.cli.output import BAD_INPUT, complain, console, make_table, say, show
+from meninx.errors import ImageError
 
 
 @app.command()
@@ -20,11 +21,16 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify images with a trained bundle."""
+    """Classify images with a trained bundle; those that cannot be read are named at the end."""
     from meninx.bundle import Bundle
 
     opened = Bundle.open(bundle)
-    answers = opened.describe(images, heatmaps)
+    answers, bad = [], []
+    for image in images:
+        try:
+            answers += opened.describe([image], heatmaps)
+        except ImageError as error:
+            bad.append(error)
     rows = [
         {
             "image": answer["image"],
@@ -35,8 +41,12 @@ def predict(
         for answer in answers
     ]
     title = "Synthetic demonstration" if opened.card.synthetic else "Predictions"
-    show(answers, [make_table(title, tuple(rows[0]), rows)], as_json)
+    show(answers, [make_table(title, tuple(rows[0]), rows)] if rows else [], as_json)
     say(opened.card.notice)
+    for why in bad:
+        complain(why)
+    if bad:
+        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()

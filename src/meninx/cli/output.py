@@ -9,6 +9,7 @@ from rich.table import Table
 
 # Names of files and classes are shown as they are, whatever they look like.
 console = Console(markup=False, emoji=False)
+BAD_INPUT = 2  # what a command exits with
 NARROWEST = 12  # characters of a column whose head is as long
 
 
@@ -41,6 +42,11 @@ def print_json(content: object) -> None:
 def say(sentence: str) -> None:
     """Say something beside the output."""
     typer.echo(sentence, err=True)
+
+
+def complain(error: Exception | str) -> None:
+    """Say beside the output what is wrong, in one line."""
+    say(f"meninx: {make_printable(' '.join(str(error).split()))}")
 
 
 def make_printable(text: str) -> str:

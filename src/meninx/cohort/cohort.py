@@ -62,9 +62,8 @@ class Cohort:
     Raises
     ------
     CohortError
-        There are fewer than two classes, or fewer than two patients in one of them; a
-        patient has two labels; folds are given for some samples only, there is but one, or
-        a patient is in two.
+        There are fewer than two classes, or fewer than two patients in one of them; folds
+        are given for some samples only, there is but one, or a patient is in two.
     """
 
     samples: tuple[Sample, ...]
@@ -74,9 +73,8 @@ class Cohort:
     def __post_init__(self) -> None:
         _check_labels(self.samples)
         _check_folds(self.samples)
-        groups, labels = self.groups, self.labels
-        for number, label in enumerate(self.classes):
-            if len(set(groups[labels == number])) < 2:
+        for label, patients in self.count_patients().items():
+            if patients < 2:
                 raise CohortError(
                     f"class {label!r} has images of one patient only (copies of one picture count "
                     "as one patient); a class needs at least two to be tested on another"
@@ -279,6 +277,14 @@ class Cohort:
         found = Counter(sample.label for sample in self.samples)
         return {label: found[label] for label in self.classes}
 
+    def count_patients(self) -> dict[str, int]:
+        """Count the patients with images of each class, those who share a picture as one."""
+        groups, labels = self.groups, self.labels
+        return {
+            label: len(np.unique(groups[labels == number]))
+            for number, label in enumerate(self.classes)
+        }
+
     def table(self) -> "pd.DataFrame":
         """Give the cohort as a table that may be written down: no path, no patient's own name.
 
@@ -319,22 +325,12 @@ class Cohort:
 def _check_labels(samples: Sequence[Sample]) -> None:
     if not samples:
         raise CohortError("there are no images")
-    labels_of: defaultdict[str, dict[str, Path]] = defaultdict(dict)
     for sample in samples:
         if sample.label.strip().lower() in NO_LABELS:
             raise CohortError(f"the label of {sample.path} is {sample.label!r}; give it a class")
-        labels_of[sample.patient].setdefault(sample.label, sample.path)
-    labels = sorted(set().union(*labels_of.values()))
+    labels = sorted({sample.label for sample in samples})
     if len(labels) < 2:
         raise CohortError(f"every image is of class {labels[0]!r}; at least two are needed")
-    # Files are named, never the patient: an error may end in a log.
-    torn = [own for own in labels_of.values() if len(own) > 1]
-    if torn:
-        told = "; ".join(" and ".join(f"{own[it]} ({it})" for it in sorted(own)) for own in torn)
-        raise CohortError(
-            f"a patient has one label, but these are of one patient: {told} (if two patients "
-            "share a number, tell them apart)"
-        )
 
 
 def _check_folds(samples: Sequence[Sample]) -> None:
@@ -349,6 +345,7 @@ def _check_folds(samples: Sequence[Sample]) -> None:
         raise CohortError(f"{missing} of {len(samples)} images have no fold; give all one, or none")
     if len(set().union(*folds_of.values())) < 2:
         raise CohortError("all images are in one fold; at least two are needed to test on another")
+    # Files are named, never the patient: an error may end in a log.
     torn = [own for own in folds_of.values() if len(own) > 1]
     if torn:
         told = "; ".join(

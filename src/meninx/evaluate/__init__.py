@@ -7,7 +7,7 @@ prediction sets, scores by patient, how many patients would be needed, and which
 unlike the cohort's.
 """
 
-from meninx.evaluate.aggregation import Aggregation, aggregate
+from meninx.evaluate.aggregation import Aggregation, aggregate, count_several_labels
 from meninx.evaluate.calibration import Calibration, calibrate, cross_fit
 from meninx.evaluate.intervals import Estimate
 from meninx.evaluate.learning_curve import (
@@ -58,6 +58,7 @@ __all__ = [
     "calibrate",
     "compare",
     "compare_with_each",
+    "count_several_labels",
     "count_training_patients",
     "cross_fit",
     "evaluate",

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from meninx.evaluate.bootstrap import stratify
 from meninx.evaluate.predictions import Predictions
 
 TOP = 3
@@ -41,26 +42,34 @@ def aggregate(predictions: Predictions, how: Aggregation = Aggregation.MEAN) -> 
     Returns
     -------
     Predictions
-        Of the patients, in the order of their names. A patient with images of several classes
-        (before and after a disease, say) has one for each, from the images of that class, and
-        remains one patient to all that resamples or counts patients.
+        Of the patients whose images have one label, in the order of their names. The others (both
+        eyes, or slices with and without a tumour) have no one answer that could be right, and are
+        left out: :func:`count_several_labels` tells how many.
     """
-    patients, place = np.unique(predictions.patients, return_inverse=True)
-    units = place * len(predictions.classes) + predictions.labels
-    _, first, member = np.unique(units, return_index=True, return_inverse=True)
-    probabilities = np.stack(
-        [
-            np.sort(predictions.probabilities[:, member == index], axis=1)[
-                :, -(how.images or len(member)) :
-            ].mean(axis=1)
-            for index in range(len(first))
-        ],
-        axis=1,
+    predictions = predictions.take(np.flatnonzero(~_has_several_labels(predictions)))
+    patients, first, member = np.unique(
+        predictions.patients, return_index=True, return_inverse=True
     )
+    probabilities = np.empty((len(predictions.probabilities), len(first), len(predictions.classes)))
+    for index in range(len(first)):
+        ordered = np.sort(predictions.probabilities[:, member == index], axis=1)
+        probabilities[:, index] = ordered[:, -(how.images or len(member)) :].mean(axis=1)
     probabilities /= probabilities.sum(axis=2, keepdims=True)
     return replace(
         predictions,
         labels=predictions.labels[first],
-        patients=patients[place[first]],
+        patients=patients,
         probabilities=probabilities,
     )
+
+
+def count_several_labels(predictions: Predictions) -> int:
+    """Count the patients with images of several labels."""
+    return len(np.unique(predictions.patients[_has_several_labels(predictions)]))
+
+
+def _has_several_labels(predictions: Predictions) -> np.ndarray:
+    """Tell of each image whether its patient has images of several labels, ``(n,)`` booleans."""
+    _, member, stratum = stratify(predictions.labels, predictions.patients)
+    several: np.ndarray = stratum[member] > predictions.labels.max()
+    return several

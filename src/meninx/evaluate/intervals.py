@@ -52,13 +52,15 @@ def count_patients(labels: np.ndarray, patients: np.ndarray, classes: int) -> np
     return np.array([len(np.unique(patients[labels == index])) for index in range(classes)])
 
 
-def count_effectively(patients: np.ndarray) -> float:
+def count_effectively(patients: np.ndarray, everyone: float = np.inf) -> float:
     """Give how many patients a mean over classes is worth.
 
     Parameters
     ----------
     patients
         ``(k,)`` of each class.
+    everyone
+        How many there are in all: fewer than the sum where some are of several classes.
 
     Returns
     -------
@@ -66,7 +68,13 @@ def count_effectively(patients: np.ndarray) -> float:
         The size of the one group of patients whose proportion would vary as the mean of the k
         classes' proportions: k² / Σ 1 / m, at most the number of all patients.
     """
-    return float(len(patients) ** 2 / (1 / np.maximum(patients, 1)).sum())
+    return float(min(len(patients) ** 2 / (1 / np.maximum(patients, 1)).sum(), everyone))
+
+
+def count_worth(labels: np.ndarray, patients: np.ndarray, classes: int) -> float:
+    """Give how many patients a mean over the classes of these images is worth."""
+    by_class = count_patients(labels, patients, classes)
+    return count_effectively(by_class, len(np.unique(patients)))
 
 
 def count_as_independent(

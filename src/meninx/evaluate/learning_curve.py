@@ -14,12 +14,11 @@ import numpy as np
 from scipy.stats import norm, truncnorm
 
 from meninx.errors import StudyError
-from meninx.evaluate.bootstrap import draw_weights
+from meninx.evaluate.bootstrap import draw_weights, stratify
 from meninx.evaluate.intervals import (
     LEVEL,
     Estimate,
-    count_effectively,
-    count_patients,
+    count_worth,
     estimate_share,
     expect_width,
 )
@@ -116,6 +115,8 @@ def subsample_patients(
         Its test side stays as it is.
     fraction
         Of the training patients of each class that is kept, in (0, 1]; at least one patient.
+        Patients with images of several labels are a group of their own, from which more are kept
+        where a class would be lost.
     labels, patients
         ``(n,)`` of each image of the cohort.
     seed
@@ -130,14 +131,19 @@ def subsample_patients(
     if not 0 < fraction <= 1:
         raise StudyError(f"a part of the patients must be above 0 and at most 1, not {fraction}")
     random = np.random.default_rng([seed, split.repeat, split.fold])
-    names, first = np.unique(patients[split.train], return_index=True)
-    class_of_patient = labels[split.train][first]
+    own_labels, own_patients = labels[split.train], patients[split.train]
+    first, _, strata = stratify(own_labels, own_patients)
+    names = own_patients[first]
     kept: list[np.ndarray] = []
-    for label in np.unique(class_of_patient):
-        those = random.permutation(names[class_of_patient == label])
+    for stratum in np.unique(strata):
+        those = random.permutation(names[strata == stratum])
         kept.append(those[: max(round(fraction * len(those)), 1)])
-    rows = split.train[np.isin(patients[split.train], np.concatenate(kept))]
-    return Split(split.repeat, split.fold, rows, split.test)
+    is_kept = np.isin(own_patients, np.concatenate(kept))
+    # What only patients of several labels show, none of whom was kept: they come last, in `those`.
+    for label in np.setdiff1d(own_labels, own_labels[is_kept]):
+        showing = own_patients[own_labels == label]
+        is_kept |= own_patients == next(name for name in those if name in showing)
+    return Split(split.repeat, split.fold, split.train[is_kept], split.test)
 
 
 def count_training_patients(splits: Sequence[Split], patients: np.ndarray) -> float:
@@ -178,10 +184,10 @@ def fit_learning_curve(sizes: Mapping[float, Predictions], seed: int = 0) -> Lea
     draws = draw_weights(full.labels, full.patients, seed=seed)
     counts = np.vstack([np.ones(len(full.labels)), draws])
     scores = np.stack([measure_balanced_accuracy(sizes[size], counts) for size in sorted(sizes)])
-    by_class = count_patients(full.labels, full.patients, len(full.classes))
-    worth = count_effectively(by_class)
+    classes = len(full.classes)
+    worth = count_worth(full.labels, full.patients, classes)
     points = tuple(
-        Point(float(size), estimate_share(values[0], values[1:], worth, len(by_class)))
+        Point(float(size), estimate_share(values[0], values[1:], worth, classes))
         for size, values in zip(patients, scores, strict=True)
     )
     spread = MISFIT * np.cov(scores[:, 1:]) + np.eye(len(patients)) * 0.25 / worth**2
@@ -199,9 +205,7 @@ def fit_learning_curve(sizes: Mapping[float, Predictions], seed: int = 0) -> Lea
                 factor,
                 round(total * factor),
                 (expected := _predict(laws, patients[-1] * factor)),
-                expect_width(
-                    scores[-1, 0], scores[-1, 1:], worth, len(by_class), expected.value, factor
-                ),
+                expect_width(scores[-1, 0], scores[-1, 1:], worth, classes, expected.value, factor),
             )
             for factor in FACTORS
         ),

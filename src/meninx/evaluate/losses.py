@@ -7,6 +7,7 @@ learns from draws without the large losses how far such studies fall short.
 
 import numpy as np
 
+from meninx.evaluate.bootstrap import stratify
 from meninx.evaluate.intervals import LEVEL, Estimate
 from meninx.evaluate.predictions import Predictions
 
@@ -32,7 +33,7 @@ def estimate_loss(losses: np.ndarray, predictions: Predictions, draws: np.ndarra
     -----
     Bootstrap-t (Efron 1981, Canadian Journal of Statistics 9:139; DiCiccio and Efron 1996,
     Statistical Science 11:189) of the logarithm of the mean, with the error of a mean of
-    clusters in strata: patients in classes.
+    clusters in strata: patients in classes, as they are drawn.
     """
     counts = np.vstack([np.ones(len(losses)), draws])
     means, errors = _measure_means(losses, predictions, counts)
@@ -52,14 +53,14 @@ def _measure_means(
     losses: np.ndarray, predictions: Predictions, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure the mean loss and its standard error for every way of counting, each ``(b,)``."""
-    _, first, member = np.unique(predictions.patients, return_index=True, return_inverse=True)
+    first, member, strata = stratify(predictions.labels, predictions.patients)
     sums, images = np.bincount(member, losses), np.bincount(member).astype(float)
-    times, classes = counts[:, first], predictions.labels[first]
+    times = counts[:, first]
     total = times @ images
     means = times @ sums / total
     variance = np.zeros(len(counts))
-    for label in np.unique(classes):
-        those = classes == label
+    for stratum in np.unique(strata):
+        those = strata == stratum
         size, weights = those.sum(), times[:, those]
         loss, seen = sums[those], images[those]
         # Of each patient's summed distance from the mean: its sum, and that of its squares.

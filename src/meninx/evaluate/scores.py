@@ -14,6 +14,7 @@ from meninx.evaluate.intervals import (
     Estimate,
     count_effectively,
     count_patients,
+    count_worth,
     estimate_area,
     estimate_share,
 )
@@ -62,7 +63,8 @@ def evaluate(predictions: Predictions, seed: int = 0) -> Scores:
     shares = measure(predictions, np.vstack([np.ones(len(predictions.labels)), draws]))
     classes = len(predictions.classes)
     patients = count_patients(predictions.labels, predictions.patients, classes)
-    together = count_effectively(patients)
+    everyone = len(np.unique(predictions.patients))
+    together = count_worth(predictions.labels, predictions.patients, classes)
     return Scores(
         repeats=len(predictions.probabilities),
         overall={
@@ -79,6 +81,7 @@ def evaluate(predictions: Predictions, seed: int = 0) -> Scores:
                 {name: values[:, index] for name, values in shares.by_class.items()},
                 patients[index],
                 len(np.unique(predictions.patients[predictions.labels != index])),
+                everyone,
             )
             for index, label in enumerate(predictions.classes)
         },
@@ -87,13 +90,13 @@ def evaluate(predictions: Predictions, seed: int = 0) -> Scores:
 
 
 def _estimate_class(
-    values: Mapping[str, np.ndarray], inside: int, outside: int
+    values: Mapping[str, np.ndarray], inside: int, outside: int, everyone: int
 ) -> dict[str, Estimate]:
     """Give a class's scores: each rests on the patients of the class, of the rest, or of both."""
     patients = {
         "sensitivity": inside,
         "specificity": outside,
-        "auc": count_effectively(np.array([inside, outside])),
+        "auc": count_effectively(np.array([inside, outside]), everyone),
     }
     return {
         name: _estimate(name, values[name], max(size, 1), classes=1)

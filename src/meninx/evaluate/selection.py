@@ -15,8 +15,7 @@ from meninx.evaluate.bootstrap import draw_patients, draw_weights
 from meninx.evaluate.intervals import (
     UNKNOWN,
     Estimate,
-    count_effectively,
-    count_patients,
+    count_worth,
     estimate_share,
 )
 from meninx.evaluate.predictions import Predictions
@@ -139,7 +138,7 @@ def _score_picks(
     draws = draw_weights(labels, patients, seed=seed)
     of_all_picks = average_by_class(by_image, any_cell, draws)
     spread = np.concatenate([of_one_pick, of_all_picks - of_all_picks.mean()])
-    worth = count_effectively(count_patients(labels, patients, classes))
+    worth = count_worth(labels, patients, classes)
     return estimate_share(float(value), spread, worth, classes)
 
 
@@ -169,5 +168,5 @@ def _estimate_mean(values: np.ndarray, predictions: Predictions, seed: int) -> E
     counts = np.vstack([np.ones(len(values)), draws])
     means = average_by_class(values, predictions, counts)
     classes = len(predictions.classes)
-    patients = count_effectively(count_patients(predictions.labels, predictions.patients, classes))
+    patients = count_worth(predictions.labels, predictions.patients, classes)
     return estimate_share(means[0], means[1:], patients, classes)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from meninx.errors import LeakError, StudyError
+from meninx.evaluate.folds import choose_folds, divide
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,9 @@ def split_by_patient(
     patients
         ``(n,)`` the patient of each image.
     folds
-        How many parts; each is tested once a repeat. Reduced to the number of patients of the
-        smallest class, so that no fold lacks a class.
+        How many parts; each is tested once a repeat. Fewer where only fewer can each have every
+        class: not more than the smallest class has patients. Patients with images of several
+        labels may rule out folds that have every class; then each training side has, at least.
     repeats
         How many times, each with another shuffle.
     seed
@@ -92,7 +93,7 @@ def split_by_patient(
         of which nothing could be learned where it is tested.
     """
     if predefined is not None:
-        divisions = [_use_predefined(predefined)]
+        divisions = [predefined]
     else:
         possible = min(folds, _count_patients_of_smallest_class(labels, patients))
         if possible < 2:
@@ -100,21 +101,19 @@ def split_by_patient(
                 f"{folds} folds were asked for and {possible} are possible; "
                 "at least 2 folds, and 2 patients in each class, are needed"
             )
-        if possible < folds:
+        used, rule = choose_folds(labels, patients, folds)
+        if used < folds:
             logger.warning(
-                "%d folds in place of %d: the smallest class has no more patients",
-                possible,
+                "%d folds in place of %d: more cannot each have patients of every class",
+                used,
                 folds,
             )
         divisions = [
-            StratifiedGroupKFold(possible, shuffle=True, random_state=seed + repeat).split(
-                labels, labels, patients
-            )
-            for repeat in range(repeats)
+            divide(labels, patients, used, rule, seed + repeat) for repeat in range(repeats)
         ]
     splits = []
     for repeat, division in enumerate(divisions):
-        for fold, (train, test) in enumerate(division):
+        for fold, (train, test) in enumerate(_take_turns(division)):
             keep_patients_apart(patients, train, test)
             _refuse_unlearnt_class(labels, train, test, fold)
             splits.append(Split(repeat, fold, train, test))
@@ -152,7 +151,8 @@ def leave_one_patient_out(labels: np.ndarray, patients: np.ndarray) -> tuple[Spl
     return tuple(splits)
 
 
-def _use_predefined(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _take_turns(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Test each fold in turn; give the rows to train on and those to test."""
     for fold in np.unique(folds):
         yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 

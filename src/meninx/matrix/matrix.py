@@ -81,6 +81,8 @@ class SizeSimilarityMatrix:
         Class name to its number of images.
     patients
         Class name to its number of patients.
+    everyone
+        How many patients there are; a patient may have images of several classes.
     similarity
         Distance from ImageNet.
     borders
@@ -98,6 +100,7 @@ class SizeSimilarityMatrix:
 
     classes: dict[str, int]
     patients: dict[str, int]
+    everyone: int
     similarity: Similarity
     borders: Borders
     quadrant: Quadrant
@@ -142,7 +145,8 @@ class SizeSimilarityMatrix:
         fits = [_measure_fit(loaded[name], observations[name], cohort) for name in backbones]
         return cls(
             classes=cohort.counts(),
-            patients=_count_patients(cohort),
+            patients=cohort.count_patients(),
+            everyone=len(np.unique(cohort.groups)),
             similarity=similarity,
             borders=borders,
             quadrant=find_quadrant(per_class, similarity.kl, borders),
@@ -168,7 +172,7 @@ class SizeSimilarityMatrix:
             f"{name} {count / 1e6:.2f}" for name, count in reversed(self.trained_parameters.items())
         )
         return [
-            ("images", f"{self.images} of {sum(self.patients.values())} patients"),
+            ("images", f"{self.images} of {self.everyone} patients"),
             ("images (patients)", counts),
             (
                 "images a class",
@@ -192,7 +196,7 @@ class SizeSimilarityMatrix:
         similarity = self.similarity
         return {
             "images": self.images,
-            "patients": sum(self.patients.values()),
+            "patients": self.everyone,
             "classes": self.classes,
             "similarity": {
                 "kl": similarity.kl,
@@ -265,14 +269,6 @@ def _measure_fit(backbone: Backbone, observation: Observation, cohort: Cohort) -
         parameters=parameters,
         megabytes=parameters * 4 / 1e6,
     )
-
-
-def _count_patients(cohort: Cohort) -> dict[str, int]:
-    """Count each class's patients; duplicates count as one."""
-    return {
-        label: len(np.unique(cohort.groups[cohort.labels == index]))
-        for index, label in enumerate(cohort.classes)
-    }
 
 
 def _count_trained_parameters(backbone: Backbone) -> dict[str, int]:

@@ -147,11 +147,10 @@ class Calibration(TypedDict):
 
 
 class PatientLevel(TypedDict):
-    """Scores of the chosen cell where a patient, not an image, is classified."""
+    """Scores of the chosen cell where a patient of one label, not an image, is classified."""
 
     aggregation: str
     patients: int
-    patients_of_several_classes: NotRequired[int]
     scores: dict[str, Interval]
     classes: dict[str, ClassScores]
     confusion: list[list[float]]
@@ -223,6 +222,7 @@ class EvaluationFile(TypedDict):
     prediction_sets: NotRequired[PredictionSets]
     calibration: NotRequired[Calibration]
     patient_level: NotRequired[PatientLevel]
+    patients_of_several_labels: NotRequired[int]
     learning_curve: NotRequired[LearningCurve]
     nested: NotRequired[Nested]
     novelty: NotRequired[Novelty]

@@ -22,12 +22,16 @@ from meninx.evaluate import (
     SetScores,
     Trust,
     aggregate,
+    count_several_labels,
     evaluate,
     judge_trust,
     measure_predictive_values,
 )
 
-NULL = "labels are exchangeable between patients, given the predictions"
+NULL = (
+    "labels are exchangeable between patients, given the predictions; of patients with images of "
+    "several labels, what was recognised beyond guessing is as often above 0 as below"
+)
 
 
 def describe_estimate(estimate: Estimate) -> dict[str, float | None]:
@@ -115,28 +119,32 @@ def describe_patient_level(
     prevalence: Mapping[str, float] | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Describe the scores by patient; nothing where no images can be put together.
+    """Describe the scores by patient; nothing where each has one image.
 
-    A patient with images of several classes is scored once for each.
+    Scored are the patients whose images have one label, if there are such of every class; how
+    many have several is told in any case.
     """
-    by_patient = aggregate(predictions, how)
-    if len(by_patient.labels) == len(predictions.labels):
+    if len(np.unique(predictions.patients)) == len(predictions.labels):
         return {}
-    patients, answers = np.unique(by_patient.patients, return_counts=True)
+    several = count_several_labels(predictions)
+    left_out = {"patients_of_several_labels": several} if several else {}
+    by_patient = aggregate(predictions, how)
+    if len(np.unique(by_patient.labels)) < len(predictions.classes):
+        return left_out
     scores = evaluate(by_patient, seed)
     classes = describe_classes(by_patient, scores, prevalence, seed)
     return {
+        **left_out,
         "patient_level": {
             "aggregation": how.value,
-            "patients": len(patients),
-            "patients_of_several_classes": int((answers > 1).sum()),
+            "patients": len(by_patient.patients),
             "scores": describe_scores(scores.overall),
             "classes": {
                 label: {name: value for name, value in found.items() if name != "images"}
                 for label, found in classes.items()
             },
             "confusion": scores.confusion.tolist(),
-        }
+        },
     }
 
 

@@ -5,6 +5,7 @@ from meninx.cohort.audit.counts import (
     find_counts,
     find_few_patients,
     find_imbalance,
+    find_several_labels,
     find_skipped,
     find_small_size,
     find_synthetic,
@@ -20,7 +21,8 @@ def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
     """Look a cohort over, without opening its images again.
 
     Kinds of finding: `skipped`, `blank`, `exact-duplicates`, `near-duplicates`, `shortcut`,
-    `few-patients`, `imbalance`, `patients-unknown`, `counts`, `small`, `synthetic`.
+    `few-patients`, `imbalance`, `patients-unknown`, `several-labels`, `counts`, `small`,
+    `synthetic`.
 
     Parameters
     ----------
@@ -43,6 +45,7 @@ def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
         *find_few_patients(cohort),
         *find_imbalance(cohort),
         *find_unknown_patients(cohort),
+        *find_several_labels(cohort),
         *find_counts(cohort),
         *find_small_size(cohort),
         *find_synthetic(cohort),

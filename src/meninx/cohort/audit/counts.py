@@ -1,6 +1,6 @@
 """Findings about how many images and patients there are, and about those that show nothing."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -16,7 +16,7 @@ LEAST_SHOWN = 0.01  # of the pixels that differ from the median; a blank image s
 
 def find_counts(cohort: Cohort) -> Iterator[Finding]:
     """Tell how many images and patients there are, and how many folds they allow."""
-    images, patients = cohort.counts(), _count_patients(cohort)
+    images, patients = cohort.counts(), cohort.count_patients()
     told = ", ".join(f"{label} {images[label]}/{patients[label]}" for label in images)
     fewest = min(patients.values())
     scarce = [label for label in patients if patients[label] == fewest]
@@ -58,7 +58,7 @@ def find_blank_images(cohort: Cohort) -> Iterator[Finding]:
 
 def find_few_patients(cohort: Cohort) -> Iterator[Finding]:
     """Find classes with too few patients, and say how many folds they allow."""
-    patients = _count_patients(cohort)
+    patients = cohort.count_patients()
     few = {label: count for label, count in patients.items() if count < FEW_PATIENTS}
     if few:
         told = ", ".join(f"{label} {count}" for label, count in few.items())
@@ -100,6 +100,27 @@ def find_unknown_patients(cohort: Cohort) -> Iterator[Finding]:
     yield Finding.about(cohort, "patients-unknown", Severity.INFO, advice, rows)
 
 
+def find_several_labels(cohort: Cohort) -> Iterator[Finding]:
+    """Tell how many patients have images of several labels, and what follows."""
+    groups = cohort.groups
+    labels_of = defaultdict(set)
+    for sample in cohort.samples:
+        labels_of[sample.patient].add(sample.label)
+    # Not two patients of one label each who share a picture: that is a copy in another class.
+    has_several = [len(labels_of[sample.patient]) > 1 for sample in cohort.samples]
+    several = np.unique(groups[has_several])
+    if not len(several):
+        return
+    advice = (
+        f"{len(several)} of {len(np.unique(groups))} patients have images of several labels: all "
+        "images of a patient are on one side of every split, the classes are spread as evenly as "
+        "that allows, and scores by patient leave these patients out; if two patients share a "
+        "number, tell them apart"
+    )
+    rows = np.flatnonzero(np.isin(groups, several)).tolist()
+    yield Finding.about(cohort, "several-labels", Severity.INFO, advice, rows)
+
+
 def find_small_size(cohort: Cohort) -> Iterator[Finding]:
     """Tell when there are so few images that every score is uncertain."""
     count = len(cohort.samples)
@@ -125,12 +146,3 @@ def find_synthetic(cohort: Cohort) -> Iterator[Finding]:
 def _find_rows(cohort: Cohort, labels: Collection[str]) -> list[int]:
     """Give the rows of some classes."""
     return [row for row, sample in enumerate(cohort.samples) if sample.label in labels]
-
-
-def _count_patients(cohort: Cohort) -> dict[str, int]:
-    """Count the patients of each class, those who share a picture counting as one."""
-    groups, labels = cohort.groups, cohort.labels
-    return {
-        label: len(np.unique(groups[labels == number]))
-        for number, label in enumerate(cohort.classes)
-    }

@@ -3,9 +3,12 @@
 Each fact alone tries to predict the label: ridge regression on one indicator a class,
 cross-validated with patients kept together, judged by the one-vs-rest AUC, averaged over the
 classes. The same is done with labels permuted by patient; the folds do not look at labels, so
-that under the null all permutations are alike. The smallest p value of all facts is compared
-with the smallest of each permutation (Westfall & Young 1993, min-p), so that a cohort without
-a shortcut is accused in at most `FALSE_ALARMS` of cases, however many facts are looked at.
+that under the null all permutations are alike. Patients of one label exchange their labels;
+patients with as many images and several labels exchange all of theirs together, which are then
+shuffled within each patient (multi-level block permutation, Winkler and others 2015, NeuroImage
+123:253): of such a patient, images are taken for exchangeable. The smallest p value of all facts
+is compared with the smallest of each permutation (Westfall & Young 1993, min-p), so that a cohort
+without a shortcut is accused in at most `FALSE_ALARMS` of cases, however many facts are looked at.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,7 +86,7 @@ def measure_shortcuts(
     labels
         ``(n,)`` class indices.
     groups
-        ``(n,)`` what must be kept together; its images have one label.
+        ``(n,)`` what must be kept together.
 
     Returns
     -------
@@ -93,8 +96,7 @@ def measure_shortcuts(
     random = np.random.default_rng(SEED)
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     folds = random.permutation(len(first))[group] % min(FOLDS, len(first))
-    shuffled = [random.permutation(len(first)) for _ in range(PERMUTATIONS)]
-    every = np.stack([labels, *(labels[first][order][group] for order in shuffled)])
+    every = np.stack([labels, *_permute(labels, group, random)])
     varying = {name: fact for name, fact in facts.items() if (fact != fact[0]).any()}
     if not varying:
         return []
@@ -111,6 +113,27 @@ def measure_shortcuts(
             varying, aucs[:, 0], corrected, tested, strict=True
         )
     ]
+
+
+def _permute(
+    labels: np.ndarray, group: np.ndarray, random: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Permute labels ``(n,)`` by patient, again and again."""
+    rows_of = [np.flatnonzero(group == number) for number in range(group.max() + 1)]
+    single = [rows for rows in rows_of if len(np.unique(labels[rows])) == 1]
+    several: dict[int, list[np.ndarray]] = {}
+    for rows in rows_of:
+        if len(np.unique(labels[rows])) > 1:
+            several.setdefault(len(rows), []).append(rows)
+    of_one = np.concatenate([*single, np.empty(0, np.int64)])
+    own, images = labels[[rows[0] for rows in single]], [len(rows) for rows in single]
+    for _ in range(PERMUTATIONS):
+        permuted = labels.copy()
+        permuted[of_one] = np.repeat(random.permutation(own), images)
+        for alike in several.values():
+            block = np.stack(alike)
+            permuted[block] = random.permuted(labels[random.permutation(block)], axis=1)
+        yield permuted
 
 
 def _collect_facts(cohort: Cohort) -> dict[str, np.ndarray]:

@@ -69,13 +69,15 @@ def tell_chance(run: RunFolder, words: Words) -> list[str]:
     if chance is None:
         return []
     shuffled = chance["balanced_accuracy_under_chance"]
+    several = run.evaluation.get("patients_of_several_labels", 0)
     return [
         words(
             "answer.permutation",
             permutations=words.number(chance["permutations"], 0),
             interval=words.between(shuffled["low"], shuffled["high"]),
             p=words.p_value(chance["p_value"]),
-        )
+        ),
+        *([words("answer.permutation_several", count=several)] if several else []),
     ]
 
 

@@ -33,14 +33,15 @@ def tell_growth(run: RunFolder, words: Words) -> list[str]:
 def tell_patient_level(run: RunFolder, words: Words) -> list[str]:
     """Say how images of a patient were put together; nothing where each has one image."""
     level = run.evaluation.get("patient_level")
+    several = run.evaluation.get("patients_of_several_labels", 0)
+    sizes = {"count": several, "patients": run.summary["patients"]}
     if level is None:
-        return []
-    several = level.get("patients_of_several_classes", 0)
+        return [words("patient_level.none", **sizes)] if several else []
     return [
         words(
             "patient_level.how",
             patients=level["patients"],
             aggregation=words.name("aggregation", level["aggregation"]),
         ),
-        *([words("patient_level.several_classes", count=several)] if several else []),
+        *([words("patient_level.left_out", **sizes)] if several else []),
     ]

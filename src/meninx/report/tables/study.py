@@ -28,11 +28,16 @@ def make_cohort_table(run: RunFolder, words: Words) -> Table:
         for label in [*run.classes, *sorted(images.keys() - set(run.classes))]
     ]
     everyone = {row["patient"] for row in run.cohort}
+    is_several = sum(map(len, patients.values())) > len(everyone)
     rows.append([words("cohort.total"), total, len(everyone), Share(1.0)])
     return Table(
         name="cohort",
         caption=words("cohort.caption"),
-        note=words("cohort.note", images=total, patients=len(everyone)),
+        note=words(
+            "cohort.note_several" if is_several else "cohort.note",
+            images=total,
+            patients=len(everyone),
+        ),
         columns=[
             Column("class", words("column.class"), align="left"),
             Column("images", words("column.images")),
