@@ -13,15 +13,16 @@ from meninx.cohort.duplicates import keep_details, turn
 from meninx.cohort.framing import resize
 from meninx.cohort.registration import look_through, register
 
-LARGEST, SMALLEST = 256, 24  # pixels of a side that pictures are compared at
+LARGEST, SMALLEST = 224, 24  # pixels of a side that pictures are compared at
 TEXTURE = (0.7, 2.5)  # pixels between which the details lie that only copies share
 QUANTILE = 0.35  # of the tiles, by their detail, that may agree less
 EMPTY = 0.1  # of the detail of a rich tile: one that has less says nothing
-COVERED = 0.8  # of a tile that both pictures must show
+COVERED = 0.4  # of a tile that both pictures must show
 FEWEST_TILES = 4  # that both pictures must show
 MANY_TILES_FROM = 96  # pixels of a side, from which there are 8 × 8 tiles; else 4 × 4
 # Registered in turn at full resolution: at what part of it, with what details, by how many steps.
-FINER = ((0.5, (1.0, 4.0), 4), (1.0, (1.0, 3.0), 4))
+FINER = ((0.5, (1.0, 4.0), 4), (1.0, (1.0, 3.0), 3))
+HOPELESS = 0.5  # agreement at half the resolution: at the full one it is lower still
 HALVED_FROM = 160  # pixels of a side, from which the half is registered first
 
 
@@ -54,7 +55,10 @@ def compare_at_full_resolution(
         seen = pictures if scale == 1 else _resize_both(pictures, round(side * scale))
         details = keep_details(seen, *band)
         warps = register(details[:1], details[1:], warps, 1, steps)
-    return float(measure_agreement(pictures[:1], pictures[1:], warps)[0])
+        agreement = float(measure_agreement(seen[:1], seen[1:], warps)[0])
+        if agreement < HOPELESS:
+            break
+    return agreement
 
 
 def measure_agreement(part: np.ndarray, whole: np.ndarray, warp: np.ndarray) -> np.ndarray:
@@ -69,11 +73,14 @@ def measure_agreement(part: np.ndarray, whole: np.ndarray, warp: np.ndarray) -> 
     """
     one = keep_details(part, *TEXTURE)
     other, inside = look_through(keep_details(whole, *TEXTURE), warp)
-    shown = _divide(inside.reshape(one.shape)).mean(axis=2) > COVERED
-    a, b = (_divide(it.reshape(one.shape)) for it in (one, other))
-    a, b = a - a.mean(axis=2, keepdims=True), b - b.mean(axis=2, keepdims=True)
-    detail = np.sqrt(a.std(axis=2) * b.std(axis=2))
-    correlation = (a * b).mean(axis=2) / np.maximum(detail**2, 1e-9)
+    a, b, seen = (_divide(it.reshape(one.shape)) for it in (one, other, inside))
+    share = seen.mean(axis=2)
+    count = np.maximum(seen.sum(axis=2), 1)
+    a, b = ((it - ((it * seen).sum(axis=2) / count)[:, :, None]) * seen for it in (a, b))
+    strength = [np.sqrt((it**2).sum(axis=2) / count) for it in (a, b)]
+    detail = np.sqrt(strength[0] * strength[1])
+    correlation = (a * b).sum(axis=2) / count / np.maximum(detail**2, 1e-9)
+    shown = share > COVERED
     rich = np.quantile(np.where(shown, detail, 0), 0.9, axis=1, keepdims=True)
     weight = np.where(shown & (detail > EMPTY * rich), detail, 0)
     order = np.argsort(correlation, axis=1)

@@ -10,7 +10,7 @@ median of Fisher's z of those pairs, between a lowest and a highest bar.
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -22,15 +22,45 @@ from meninx.cohort.images import read_image
 from meninx.cohort.sample import Sample
 
 LEAST_LIKENESS = 0.5  # of thumbnails, with which a pair is looked at
-# Lowest and highest bar, and standard deviations above the median of other pairs: of thumbnails,
-# which only choose what is read again, and at full resolution.
-ROUGH = (0.4, 0.8, 2.0)
-FULL = (0.6, 0.9, 4.0)
+CLOSING = 0.8  # agreement of thumbnails, with which a pair closes a chain of copies
 FEW_PAIRS = 8  # fewer say too little of how alike different patients are; then the bar is fixed
-FIXED = 0.8
 NEIGHBOURS = 24  # pairs, the most alike that are no candidates, that are read again to compare with
 MOST_PAIRS = 500  # read again at most, or two an image
 KEPT_PICTURES = 200  # in memory
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The agreement from which a pair counts, set by pairs that are no copies.
+
+    Attributes
+    ----------
+    lowest, highest
+        What it lies between.
+    deviations
+        How many robust standard deviations it lies above the median of the other pairs.
+    usual
+        What it is where there are too few of those.
+    """
+
+    lowest: float
+    highest: float
+    deviations: float
+    usual: float
+
+    def over(self, agreement: np.ndarray) -> float:
+        """Set it by the agreement of the most alike pairs; those above the highest are left out."""
+        strangers = agreement[agreement < self.highest]
+        if len(strangers) < FEW_PAIRS:
+            return self.usual
+        z = np.arctanh(np.clip(strangers, -0.99, 0.99))
+        centre = np.median(z)
+        spread = 1.4826 * np.median(np.abs(z - centre))
+        return float(np.clip(np.tanh(centre + self.deviations * spread), self.lowest, self.highest))
+
+
+ROUGH = Bar(lowest=0.4, highest=0.88, deviations=2, usual=0.4)  # chooses what is read again
+FULL = Bar(lowest=0.6, highest=0.9, deviations=4, usual=0.8)
 
 
 def find_copies(samples: Sequence[Sample]) -> np.ndarray:
@@ -70,36 +100,15 @@ def find_near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
     others = patients[found.whole] != patients[found.part]
     rough = _measure_rough(thumbnails, found)
     best_first = np.argsort(-rough, kind="stable")
-    candidates = rough[best_first] >= set_bar(rough[others & (rough < ROUGH[1])], *ROUGH)
+    candidates = rough[best_first] >= ROUGH.over(rough[others])
     chosen = best_first[candidates][: max(MOST_PAIRS, 2 * len(samples))]
     if len(chosen) == 0:
         return []
     compared = np.append(chosen, best_first[~candidates][:NEIGHBOURS])
     reader = _Reader(samples)
-    full = np.array([reader.compare(found, pair) for pair in compared])
-    bar = set_bar(full[others[compared] & (full < FULL[1])], *FULL)
-    passed = full[: len(chosen)] >= bar
+    full = reader.compare(found.take(compared))
+    passed = full[: len(chosen)] >= FULL.over(full[others[compared]])
     return _join_completely(thumbnails, found.take(chosen[passed]), full[: len(chosen)][passed])
-
-
-def set_bar(strangers: np.ndarray, lowest: float, highest: float, deviations: float) -> float:
-    """Set the agreement from which a pair is a copy, by that of pairs that are none.
-
-    Parameters
-    ----------
-    strangers
-        ``(m,)`` agreement of the most alike pairs that are not surely copies.
-    lowest, highest
-        What the bar lies between.
-    deviations
-        How many robust standard deviations it lies above their median.
-    """
-    if len(strangers) < FEW_PAIRS:
-        return min(highest, FIXED)
-    z = np.arctanh(np.clip(strangers, -0.99, 0.99))
-    centre = np.median(z)
-    spread = 1.4826 * np.median(np.abs(z - centre))
-    return float(np.clip(np.tanh(centre + deviations * spread), lowest, highest))
 
 
 def _measure_rough(thumbnails: np.ndarray, found: Alignments) -> np.ndarray:
@@ -141,8 +150,8 @@ def _join_completely(
         if len(rows) > 2:
             closing = align_candidates(thumbnails[rows], partners=len(rows))
             rough = _measure_rough(thumbnails[rows], closing)
-            ends = closing.whole[rough >= FIXED], closing.part[rough >= FIXED]
-            agreed[ends] = np.maximum(agreed[ends], FULL[0])
+            ends = closing.whole[rough >= CLOSING], closing.part[rough >= CLOSING]
+            agreed[ends] = np.maximum(agreed[ends], FULL.lowest)
             agreed = np.maximum(agreed, agreed.T)
         distance = np.where(agreed > 0, 1 - agreed, 2.0)
         np.fill_diagonal(distance, 0)
@@ -159,10 +168,15 @@ class _Reader:
         self._samples = samples
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
 
-    def compare(self, found: Alignments, pair: int) -> float:
-        """Compare a pair at full resolution."""
-        part, whole = self._read(int(found.part[pair])), self._read(int(found.whole[pair]))
-        return compare_at_full_resolution(part, whole, found.flip[pair], found.warp[pair])
+    def compare(self, found: Alignments) -> np.ndarray:
+        """Compare pairs at full resolution, ``(m,)``, in an order that reads few images twice."""
+        agreement = np.full(len(found), -1.0)
+        for pair in np.lexsort((found.whole, found.part)):
+            part, whole = self._read(int(found.part[pair])), self._read(int(found.whole[pair]))
+            agreement[pair] = compare_at_full_resolution(
+                part, whole, found.flip[pair], found.warp[pair]
+            )
+        return agreement
 
     def _read(self, row: int) -> np.ndarray:
         """Read a sample as its thumbnail was made: the head alone, grey."""

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from meninx.cohort.framing import resize
-from meninx.cohort.registration import look_through, make_grid, register
+from meninx.cohort.registration import MARGIN, look_through, make_grid, register
 
 SIDE = 64  # pixels of a thumbnail
 
@@ -38,7 +38,7 @@ CHUNK = 256  # pairs registered together
 # Registered in turn: at every how many pixels, by how many steps, and the least likeness there
 # with which a pair goes on.
 LEVELS = ((4, 8, 0.5), (2, 4, 0.7), (1, 3, 0.0))
-LEAST_OVERLAP = 0.7  # of a picture that the other must cover
+LEAST_OVERLAP = 0.6  # of a picture that the other must cover
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,10 +263,6 @@ def _start_warp(crop: np.ndarray) -> np.ndarray:
     return warp
 
 
-
-
-
-
 def _correlate(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Correlate pictures with rows ``(m, p)``, in the whole and in the centre; the lesser counts.
 
@@ -278,7 +274,7 @@ def _correlate(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> np.nda
     likeness = np.minimum(
         _correlate_where(rows, other, inside), _correlate_where(rows, other, inside & centre)
     )
-    return np.where(inside.mean(axis=1) >= LEAST_OVERLAP, likeness, -1.0)
+    return np.where(inside.mean(axis=1) >= LEAST_OVERLAP * MARGIN**2, likeness, -1.0)
 
 
 def _correlate_where(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.ndarray:
