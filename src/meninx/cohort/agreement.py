@@ -1,4 +1,4 @@
-"""Agreement: do two pictures that are laid over one another agree in detail everywhere?
+"""Agreement: whether two pictures, laid over one another, agree in detail everywhere.
 
 In: pictures, and the maps that lay them over one another. Out: one number a pair, about 1 for
 copies. The pictures are divided into tiles and the details of each tile are correlated (zero-mean
@@ -13,7 +13,7 @@ from meninx.cohort.duplicates import keep_details, turn
 from meninx.cohort.framing import resize
 from meninx.cohort.registration import look_through, register
 
-LARGEST, SMALLEST = 224, 24  # pixels of a side that pictures are compared at
+LARGEST, SMALLEST = 224, 64  # pixels of a side that pictures are compared at
 TEXTURE = (0.7, 2.5)  # pixels between which the details lie that only copies share
 QUANTILE = 0.35  # of the tiles, by their detail, that may agree less
 EMPTY = 0.1  # of the detail of a rich tile: one that has less says nothing

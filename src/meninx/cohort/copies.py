@@ -21,10 +21,12 @@ from meninx.cohort.framing import shrink
 from meninx.cohort.images import read_image
 from meninx.cohort.sample import Sample
 
-LEAST_LIKENESS = 0.5  # of thumbnails, with which a pair is looked at
+LOOKED_AT, LIKELY = 0.5, 0.8  # correlation of thumbnails: to compare with, and to be a copy
 CLOSING = 0.8  # agreement of thumbnails, with which a pair closes a chain of copies
 FEW_PAIRS = 8  # fewer say too little of how alike different patients are; then the bar is fixed
 NEIGHBOURS = 24  # pairs, the most alike that are no candidates, that are read again to compare with
+SMALL = 0.95  # the least bar for small pictures: they hold little but outlines
+SMALL_SIDE = 64  # pixels of the longer side, below which a picture is small
 MOST_PAIRS = 500  # read again at most, or two an image
 KEPT_PICTURES = 200  # in memory
 
@@ -60,7 +62,7 @@ class Bar:
 
 
 ROUGH = Bar(lowest=0.4, highest=0.88, deviations=2, usual=0.4)  # chooses what is read again
-FULL = Bar(lowest=0.6, highest=0.9, deviations=4, usual=0.8)
+FULL = Bar(lowest=0.6, highest=0.9, deviations=4, usual=0.88)
 
 
 def find_copies(samples: Sequence[Sample]) -> np.ndarray:
@@ -93,21 +95,23 @@ def find_near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
     """Find the groups of different files that show one picture: rows, ascending."""
     thumbnails = np.stack([_see(sample) for sample in samples])
     found = align_candidates(thumbnails)
-    found = found.take(found.likeness >= LEAST_LIKENESS)
+    found = found.take(found.likeness >= LOOKED_AT)
     if len(found) == 0:
         return []
     patients = np.array([sample.patient for sample in samples])
     others = patients[found.whole] != patients[found.part]
     rough = _measure_rough(thumbnails, found)
     best_first = np.argsort(-rough, kind="stable")
-    candidates = rough[best_first] >= ROUGH.over(rough[others])
+    likely = (found.likeness >= LIKELY) & (rough >= ROUGH.over(rough[others]))
+    candidates = likely[best_first]
     chosen = best_first[candidates][: max(MOST_PAIRS, 2 * len(samples))]
     if len(chosen) == 0:
         return []
     compared = np.append(chosen, best_first[~candidates][:NEIGHBOURS])
     reader = _Reader(samples)
     full = reader.compare(found.take(compared))
-    passed = full[: len(chosen)] >= FULL.over(full[others[compared]])
+    bar = np.where(reader.find_small(found.take(chosen)), SMALL, 0)
+    passed = full[: len(chosen)] >= np.maximum(bar, FULL.over(full[others[compared]]))
     return _join_completely(thumbnails, found.take(chosen[passed]), full[: len(chosen)][passed])
 
 
@@ -149,8 +153,9 @@ def _join_completely(
         agreed = np.maximum(known, known.T)
         if len(rows) > 2:
             closing = align_candidates(thumbnails[rows], partners=len(rows))
-            rough = _measure_rough(thumbnails[rows], closing)
-            ends = closing.whole[rough >= CLOSING], closing.part[rough >= CLOSING]
+            closes = _measure_rough(thumbnails[rows], closing) >= CLOSING
+            closes &= closing.likeness >= LIKELY
+            ends = closing.whole[closes], closing.part[closes]
             agreed[ends] = np.maximum(agreed[ends], FULL.lowest)
             agreed = np.maximum(agreed, agreed.T)
         distance = np.where(agreed > 0, 1 - agreed, 2.0)
@@ -177,6 +182,12 @@ class _Reader:
                 part, whole, found.flip[pair], found.warp[pair]
             )
         return agreement
+
+    def find_small(self, found: Alignments) -> np.ndarray:
+        """Find the pairs of which a picture is small, ``(m,)`` bool."""
+        ends = zip(found.whole, found.part, strict=True)
+        sides = [min(max(self._read(int(row)).shape) for row in pair) for pair in ends]
+        return np.array(sides) < SMALL_SIDE
 
     def _read(self, row: int) -> np.ndarray:
         """Read a sample as its thumbnail was made: the head alone, grey."""
