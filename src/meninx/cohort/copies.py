@@ -21,7 +21,9 @@ from meninx.cohort.framing import shrink
 from meninx.cohort.images import read_image
 from meninx.cohort.sample import Sample
 
-LOOKED_AT, LIKELY = 0.5, 0.8  # correlation of thumbnails: to compare with, and to be a copy
+# Correlation of thumbnails: from which a pair is compared with, even if others are enough, and
+# from which it may be a copy.
+LOOKED_AT, LIKELY = 0.5, 0.8
 CLOSING = 0.8  # agreement of thumbnails, with which a pair closes a chain of copies
 FEW_PAIRS = 8  # fewer say too little of how alike different patients are; then the bar is fixed
 NEIGHBOURS = 24  # pairs, the most alike that are no candidates, that are read again to compare with
@@ -95,7 +97,8 @@ def find_near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
     """Find the groups of different files that show one picture: rows, ascending."""
     thumbnails = np.stack([_see(sample) for sample in samples])
     found = align_candidates(thumbnails)
-    found = found.take(found.likeness >= LOOKED_AT)
+    looked_at = max(int((found.likeness >= LOOKED_AT).sum()), 3 * FEW_PAIRS)
+    found = found.take(np.argsort(-found.likeness, kind="stable")[:looked_at])
     if len(found) == 0:
         return []
     patients = np.array([sample.patient for sample in samples])
