@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from meninx.cohort import Cohort, Severity, audit, phantom
 from meninx.cohort.appearance import measure_appearance
 from meninx.cohort.audit.shortcuts import FALSE_ALARMS, _measure_auc, measure_shortcuts
-from meninx.cohort.duplicates import compare_candidates, find_near_duplicates
+from meninx.cohort.duplicates import align_candidates
 from meninx.cohort.framing import find_head
 
 from . import test_cli
@@ -147,9 +147,10 @@ def test_thumbnails_of_anything_can_be_compared(tmp_path):
     file.touch()
     made = [measure_appearance(file, pixels).thumbnail for pixels in odd]
     thumbnails = np.stack([np.frombuffer(one, np.uint8).reshape(64, 64) for one in made])
-    pairs, likeness = compare_candidates(thumbnails)
-    assert np.isfinite(likeness).all() and (pairs[:, 0] < pairs[:, 1]).all()
-    assert find_near_duplicates(thumbnails[:1])[0].shape == (0, 2)
+    found = align_candidates(thumbnails)
+    pairs = {frozenset(pair) for pair in zip(found.whole, found.part, strict=True)}
+    assert np.isfinite(found.likeness).all() and len(pairs) == len(found)
+    assert len(align_candidates(thumbnails[:1])) == 0
 
 
 def test_no_two_of_the_real_patients_are_joined(real_mri):

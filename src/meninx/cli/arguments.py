@@ -38,6 +38,14 @@ AllowOutside = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out images that cannot be used, and record it.")
 ]
+AllowCopies = Annotated[
+    Path | None,
+    typer.Option(
+        "--allow-copies",
+        help="A file of images that are no copies, two a line with a comma between them.",
+        metavar="FILE",
+    ),
+]
 WholeImage = Annotated[
     bool,
     typer.Option(
@@ -73,12 +81,20 @@ def open_cohort(
     allow_outside: bool,
     skip_bad: bool,
     whole_image: bool = False,
+    allow_copies: Path | None = None,
 ) -> "Cohort":
     """Open the cohort that a command was given."""
     from meninx.cohort import Axis, Cohort, SampleRule, SliceChoice
 
     rule = SampleRule(slices, SliceChoice(choose), Axis(axis), whole_image)
-    return Cohort.open(data, patient_pattern, rule, allow_outside=allow_outside, skip_bad=skip_bad)
+    return Cohort.open(
+        data,
+        patient_pattern,
+        rule,
+        allow_outside=allow_outside,
+        skip_bad=skip_bad,
+        allow_copies=allow_copies,
+    )
 
 
 def split_names(names: str | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import typer
 from meninx.cli.application import app
 from meninx.cli.arguments import (
     AcrossAxis,
+    AllowCopies,
     AllowOutside,
     AsJson,
     Choose,
@@ -49,6 +50,7 @@ def cohort(
     axis: AcrossAxis = "axial",
     allow_outside: AllowOutside = False,
     skip_bad: SkipBad = False,
+    allow_copies: AllowCopies = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The manifest to write.", metavar="CSV")
     ] = None,
@@ -80,7 +82,16 @@ def cohort(
         return
     if out is not None:
         raise typer.BadParameter("-o goes with --labels (a DICOM folder) or --cemri")
-    opened = open_cohort(data, patient_pattern, slices or 1, choose, axis, allow_outside, skip_bad)
+    opened = open_cohort(
+        data,
+        patient_pattern,
+        slices or 1,
+        choose,
+        axis,
+        allow_outside,
+        skip_bad,
+        allow_copies=allow_copies,
+    )
     named = cast(list[dict[str, Any]], opened.table().to_dict(orient="records"))
     rows = [
         {**row, "image": str(sample.path)}
@@ -135,6 +146,7 @@ def audit(
     choose: Choose = "even",
     axis: AcrossAxis = "axial",
     allow_outside: AllowOutside = False,
+    allow_copies: AllowCopies = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Refuse a picture that is said to be of two patients."),
@@ -145,7 +157,16 @@ def audit(
     from meninx.cohort import audit as audit_cohort
 
     # Images that cannot be read are findings here, not a reason to stop.
-    opened = open_cohort(data, patient_pattern, slices, choose, axis, allow_outside, True)
+    opened = open_cohort(
+        data,
+        patient_pattern,
+        slices,
+        choose,
+        axis,
+        allow_outside,
+        skip_bad=True,
+        allow_copies=allow_copies,
+    )
     found = audit_cohort(opened, strict)
     findings = [finding.as_dict() for finding in found]
     rows = [{**finding.as_dict(), "files": _name_some(finding.files, data)} for finding in found]

@@ -9,6 +9,7 @@ from rich.table import Table
 from meninx.cli.application import app
 from meninx.cli.arguments import (
     AcrossAxis,
+    AllowCopies,
     AllowOutside,
     AsJson,
     Backbones,
@@ -44,6 +45,7 @@ def matrix(
     allow_outside: AllowOutside = False,
     skip_bad: SkipBad = False,
     whole_image: WholeImage = False,
+    allow_copies: AllowCopies = None,
     as_json: AsJson = False,
 ) -> None:
     """Place DATA on the Size-Similarity Matrix and say what follows."""
@@ -53,7 +55,15 @@ def matrix(
     from meninx.study import DEFAULT_BACKBONES
 
     opened = open_cohort(
-        data, patient_pattern, slices, choose, axis, allow_outside, skip_bad, whole_image
+        data,
+        patient_pattern,
+        slices,
+        choose,
+        axis,
+        allow_outside,
+        skip_bad,
+        whole_image,
+        allow_copies,
     )
     names = split_names(backbones) or DEFAULT_BACKBONES
     measured = SizeSimilarityMatrix.measure(
@@ -84,6 +94,7 @@ def backbones(
     allow_outside: AllowOutside = False,
     skip_bad: SkipBad = False,
     whole_image: WholeImage = False,
+    allow_copies: AllowCopies = None,
     as_json: AsJson = False,
 ) -> None:
     """List the pretrained CNNs that are within reach, or rank them on DATA."""
@@ -106,7 +117,15 @@ def backbones(
 
     within_reach = tuple(entry.name for entry in entries if entry.weights)
     opened = open_cohort(
-        data, patient_pattern, slices, choose, axis, allow_outside, skip_bad, whole_image
+        data,
+        patient_pattern,
+        slices,
+        choose,
+        axis,
+        allow_outside,
+        skip_bad,
+        whole_image,
+        allow_copies,
     )
     measured = SizeSimilarityMatrix.measure(opened, split_names(names) or within_reach).as_dict()
     show(measured["backbones"], [_make_fit_table(measured["backbones"])], as_json)

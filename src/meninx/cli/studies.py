@@ -9,6 +9,7 @@ import typer
 from meninx.cli.application import app
 from meninx.cli.arguments import (
     AcrossAxis,
+    AllowCopies,
     AllowOutside,
     AsJson,
     Backbones,
@@ -90,6 +91,7 @@ def study(
     allow_outside: AllowOutside = False,
     skip_bad: SkipBad = False,
     whole_image: WholeImage = False,
+    allow_copies: AllowCopies = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, run nothing.")
     ] = False,
@@ -106,7 +108,15 @@ def study(
     from meninx.study import DEFAULT_BACKBONES, Study, read_duration, read_prevalence
 
     cohort = open_cohort(
-        data, patient_pattern, slices, choose, axis, allow_outside, skip_bad, whole_image
+        data,
+        patient_pattern,
+        slices,
+        choose,
+        axis,
+        allow_outside,
+        skip_bad,
+        whole_image,
+        allow_copies,
     )
     if not cohort.patients_known:
         say("Nothing says who the patients are: each image is taken for a patient of its own.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meninx.cohort.allowed import read_allowed_copies
 from meninx.cohort.copies import find_copies
 from meninx.cohort.listing import NO_LABELS, Entry, Skipped, list_folder, list_manifest
 from meninx.cohort.pseudonyms import Pseudonyms
@@ -58,6 +59,8 @@ class Cohort:
         False when nothing said who the patients are, so that each file was taken for one.
     skipped
         The images that were left out because they cannot be used.
+    allowed_copies
+        Pairs of rows, the lower first, that are said to be no copies, however alike.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class Cohort:
     samples: tuple[Sample, ...]
     patients_known: bool = True
     skipped: tuple[Skipped, ...] = ()
+    allowed_copies: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         _check_labels(self.samples)
@@ -89,6 +93,7 @@ class Cohort:
         *,
         allow_outside: bool = False,
         skip_bad: bool = False,
+        allow_copies: Path | None = None,
     ) -> "Cohort":
         """Open a manifest (.csv), a folder that holds manifest.csv, or a folder of classes.
 
@@ -97,9 +102,16 @@ class Cohort:
         path = Path(path)
         manifest = path / "manifest.csv" if path.is_dir() else path
         if not manifest.is_file():
-            return cls.from_folder(path, patient_pattern, rule, skip_bad=skip_bad)
+            return cls.from_folder(
+                path, patient_pattern, rule, skip_bad=skip_bad, allow_copies=allow_copies
+            )
         return cls.from_manifest(
-            manifest, patient_pattern, rule, allow_outside=allow_outside, skip_bad=skip_bad
+            manifest,
+            patient_pattern,
+            rule,
+            allow_outside=allow_outside,
+            skip_bad=skip_bad,
+            allow_copies=allow_copies,
         )
 
     @classmethod
@@ -110,6 +122,7 @@ class Cohort:
         rule: SampleRule = USUAL_RULE,
         *,
         skip_bad: bool = False,
+        allow_copies: Path | None = None,
     ) -> "Cohort":
         """Open a folder that has one sub-folder for each class.
 
@@ -125,6 +138,8 @@ class Cohort:
             How files become samples: which slices of volumes, and whether framed.
         skip_bad
             Leave images that cannot be read out and record them in `skipped`.
+        allow_copies
+            A file of pairs that are no copies; see :mod:`meninx.cohort.allowed`.
 
         Raises
         ------
@@ -133,7 +148,8 @@ class Cohort:
         UnreadableImagesError
             Images cannot be read; all of them are in its `bad`.
         """
-        return cls._from_entries(list_folder(Path(folder), patient_pattern), [], rule, skip_bad)
+        entries = list_folder(Path(folder), patient_pattern)
+        return cls._from_entries(entries, [], rule, skip_bad, allow_copies)
 
     @classmethod
     def from_manifest(
@@ -144,6 +160,7 @@ class Cohort:
         *,
         allow_outside: bool = False,
         skip_bad: bool = False,
+        allow_copies: Path | None = None,
     ) -> "Cohort":
         """Open the images listed in a CSV file (UTF-8; comma, semicolon or tab).
 
@@ -154,7 +171,7 @@ class Cohort:
             `patient`, `fold` (whole numbers, to be used as they are), `slice` (of a volume,
             from 0), `axis` (axial, coronal, sagittal: across which slices are counted), `mask`,
             `synthetic` (true or false). Others are passed over.
-        patient_pattern, rule, skip_bad
+        patient_pattern, rule, skip_bad, allow_copies
             As in :meth:`from_folder`. A pattern only where there is no column `patient`; of the
             rule, slices only for rows without a `slice`, the axis for those without an `axis`.
         allow_outside
@@ -168,7 +185,7 @@ class Cohort:
             Images cannot be read or have no label; all of them are in its `bad`.
         """
         entries, unlabelled = list_manifest(Path(csv_file), patient_pattern, allow_outside)
-        return cls._from_entries(entries, unlabelled, rule, skip_bad)
+        return cls._from_entries(entries, unlabelled, rule, skip_bad, allow_copies)
 
     @classmethod
     def _from_entries(
@@ -177,6 +194,7 @@ class Cohort:
         unlabelled: Sequence[Skipped],
         rule: SampleRule,
         skip_bad: bool,
+        allow_copies: Path | None,
     ) -> "Cohort":
         samples, unreadable = read_samples(entries, rule)
         bad = [*unlabelled, *unreadable]
@@ -186,6 +204,9 @@ class Cohort:
             tuple(samples),
             patients_known=all(entry.patient is not None for entry in entries),
             skipped=tuple(bad),
+            allowed_copies=read_allowed_copies(Path(allow_copies), entries, samples)
+            if allow_copies
+            else (),
         )
 
     @cached_property
@@ -227,9 +248,12 @@ class Cohort:
         """The pairs of samples that show the same picture, ``(m, 2)`` rows, the lower first.
 
         Identical ones, and near-duplicates: flipped, rescaled, re-compressed, brightened or a
-        little cropped; see :mod:`meninx.cohort.duplicates`.
+        little cropped; see :mod:`meninx.cohort.copies`. Not those that are said to be none.
         """
-        return find_copies(self.samples)
+        found = find_copies(self.samples)
+        allowed = set(self.allowed_copies)
+        kept = [(int(one), int(other)) not in allowed for one, other in found]
+        return found[np.array(kept, dtype=bool)]
 
     @property
     def groups(self) -> np.ndarray:

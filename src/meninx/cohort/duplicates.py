@@ -18,6 +18,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from meninx.cohort.framing import resize
+from meninx.cohort.registration import MARGIN, look_through, make_grid, register
 
 SIDE = 64  # pixels of a thumbnail
 
@@ -30,11 +31,14 @@ FREQUENCIES = 16  # low frequencies a direction that the hash looks at
 CROPPED = (0.0, 0.07)  # of a side; between them the hash tolerates
 LEAST_HASH = 0.35  # agreement of hash bits, -1 to 1, below which no pair is proposed
 PARTNERS = 6  # proposed for each image, at most
+MOST_DETAIL = 3.0  # spreads of the centre
+LEAST_INNER = 0.2  # spread of the centre, of that of the whole: an empty centre is no measure
+DETAILS = (1.0, 4.0)  # pixels: what is finer is noise, what is coarser is outline
 CHUNK = 256  # pairs registered together
 # Registered in turn: at every how many pixels, by how many steps, and the least likeness there
 # with which a pair goes on.
 LEVELS = ((4, 8, 0.5), (2, 4, 0.7), (1, 3, 0.0))
-LEAST_OVERLAP = 0.7  # of a picture that the other must cover
+LEAST_OVERLAP = 0.6  # of a picture that the other must cover
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,40 @@ class Proposals:
     crop: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Alignments:
+    """Pairs laid over one another: the picture `whole`, flipped and moved, shows `part`.
+
+    Attributes
+    ----------
+    whole, part, flip
+        As of :class:`Proposals`.
+    warp
+        ``(m, 2, 3)`` maps from `part` to the flipped `whole`.
+    likeness
+        ``(m,)`` correlation of their details; -1 where they hardly overlap.
+    """
+
+    whole: np.ndarray
+    part: np.ndarray
+    flip: np.ndarray
+    warp: np.ndarray
+    likeness: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.likeness)
+
+    def take(self, chosen: np.ndarray) -> "Alignments":
+        """Give some of the pairs, by their numbers or as a mask."""
+        return Alignments(
+            self.whole[chosen],
+            self.part[chosen],
+            self.flip[chosen],
+            self.warp[chosen],
+            self.likeness[chosen],
+        )
+
+
 def make_thumbnail(head: np.ndarray) -> bytes:
     """Make a small grey picture of a head.
 
@@ -73,44 +111,36 @@ def make_thumbnail(head: np.ndarray) -> bytes:
     return (resize(head, (SIDE, SIDE)) * 255).round().astype(np.uint8).tobytes()
 
 
-def find_near_duplicates(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the pairs of pictures that are copies of each other.
+def align_candidates(thumbnails: np.ndarray, partners: int = PARTNERS) -> Alignments:
+    """Register and correlate every pair that the hash proposes.
 
     Parameters
     ----------
     thumbnails
         ``(n, 64, 64)`` uint8, as :func:`make_thumbnail` gives.
+    partners
+        That are proposed for each image, at most.
 
     Returns
     -------
-    pairs
-        ``(m, 2)`` rows, the lower first, in ascending order.
-    likeness
-        ``(m,)`` the correlation of their details, `COPY` to 1.
+    Alignments
+        Each pair once, as it agrees best; in the order of its rows, the lower one before.
     """
-    pairs, likeness = compare_candidates(thumbnails)
-    return pairs[likeness >= COPY], likeness[likeness >= COPY]
-
-
-def compare_candidates(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Register and correlate every pair that the hash proposes; as :func:`find_near_duplicates`."""
-    proposals = propose_pairs(thumbnails)
-    details = _keep_details(thumbnails)
-    likeness = np.concatenate(
-        [np.zeros(0)]
-        + [
-            _measure_likeness(details, proposals, slice(start, start + CHUNK))
-            for start in range(0, len(proposals.whole), CHUNK)
-        ]
-    )
+    proposals = propose_pairs(thumbnails, partners)
+    details = keep_details(thumbnails.astype(np.float32) / 255, *DETAILS)
+    likeness = np.full(len(proposals.whole), -1.0)
+    warp = _start_warp(proposals.crop)
+    for start in range(0, len(likeness), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        likeness[chunk], warp[chunk] = _align(details, proposals, chunk)
     ends = np.sort(np.stack([proposals.whole, proposals.part], axis=1), axis=1)
-    pairs, number = np.unique(ends, axis=0, return_inverse=True)
-    best = np.full(len(pairs), -1.0)
-    np.maximum.at(best, number, likeness)
-    return pairs, best
+    best_last = np.lexsort((likeness, ends[:, 1], ends[:, 0]))
+    is_last = np.append((ends[best_last][1:] != ends[best_last][:-1]).any(axis=1), True)
+    found = Alignments(proposals.whole, proposals.part, proposals.flip, warp, likeness)
+    return found.take(best_last[is_last[: len(best_last)]])
 
 
-def propose_pairs(thumbnails: np.ndarray) -> Proposals:
+def propose_pairs(thumbnails: np.ndarray, most: int = PARTNERS) -> Proposals:
     """Propose for each picture those that agree with it best by perceptual hash."""
     count = len(thumbnails)
     pictures = thumbnails.astype(np.float32)
@@ -127,7 +157,7 @@ def propose_pairs(thumbnails: np.ndarray) -> Proposals:
         better = agreement > best
         best[better], variant[better] = agreement[better], number
     np.fill_diagonal(best, -1)
-    nearest = min(PARTNERS, count - 1)
+    nearest = min(most, count - 1)
     partners = np.argpartition(-best, nearest - 1, axis=1)[:, :nearest] if nearest > 0 else best
     part = np.repeat(np.arange(count), nearest)
     whole = partners.astype(np.int64).ravel()[: len(part)]
@@ -163,37 +193,64 @@ def _take_signs(frequencies: np.ndarray) -> np.ndarray:
     return np.sign(frequencies.reshape(len(frequencies), -1)[:, 1:])
 
 
-def _keep_details(thumbnails: np.ndarray) -> np.ndarray:
-    """Take outline and brightness away, and noise: what is left tells one brain from another."""
-    roots = np.sqrt(thumbnails.astype(np.float32) / 255)
-    fine, coarse = ((0, sigma, sigma) for sigma in (1.0, 4.0))
-    details: np.ndarray = ndimage.gaussian_filter(roots, fine) - ndimage.gaussian_filter(
-        roots, coarse
-    )
-    return details / np.maximum(details.std(axis=(1, 2), keepdims=True), 1e-6)
+def keep_details(pictures: np.ndarray, fine: float, coarse: float) -> np.ndarray:
+    """Take outline and brightness away, and noise: what is left tells one brain from another.
+
+    Parameters
+    ----------
+    pictures
+        ``(n, s, s)`` in [0, 1].
+    fine, coarse
+        Widths in pixels of the two Gaussians between which details lie.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, s, s)``, of spread 1 in the centre; stronger edges are clipped, so that the black
+        corners of a rotated picture do not drown it.
+    """
+    roots = np.sqrt(pictures)
+    smooth = [
+        ndimage.gaussian_filter(roots, (0, sigma, sigma), mode="nearest")
+        for sigma in (fine, coarse)
+    ]
+    details: np.ndarray = smooth[0] - smooth[1]
+    spread = details.std(axis=(1, 2), keepdims=True)
+    grid = make_grid(pictures.shape[-1]).reshape(*pictures.shape[1:], 3)
+    inner = details[:, np.hypot(grid[..., 0], grid[..., 1]) < CENTRE].std(axis=1)[:, None, None]
+    scaled = details / np.maximum(np.maximum(inner, LEAST_INNER * spread), 1e-6)
+    clipped: np.ndarray = np.clip(scaled, -MOST_DETAIL, MOST_DETAIL)
+    return clipped
 
 
-def _measure_likeness(details: np.ndarray, proposals: Proposals, chunk: slice) -> np.ndarray:
-    """Register pairs and correlate what they share, ``(m,)``."""
+def _align(
+    details: np.ndarray, proposals: Proposals, chunk: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Register pairs and correlate what they share: likeness ``(m,)``, maps ``(m, 2, 3)``."""
     part = details[proposals.part[chunk]]
     whole = np.stack(
         [
-            details[row][:: -1 if up else 1, :: -1 if mirror else 1]
-            for row, (up, mirror) in zip(proposals.whole[chunk], proposals.flip[chunk], strict=True)
+            turn(details[row], flip)
+            for row, flip in zip(proposals.whole[chunk], proposals.flip[chunk], strict=True)
         ]
     )
-    warp = _start_warp(proposals.crop[chunk])
+    warps = _start_warp(proposals.crop[chunk])
     likeness = np.full(len(part), -1.0)
     left = np.arange(len(part))
     for stride, steps, least in LEVELS:
-        warp = _register(part[left], whole[left], warp, stride, steps)
-        seen, inside = _sample(whole[left], warp, stride)
+        warps[left] = register(part[left], whole[left], warps[left], stride, steps)
+        seen, inside = look_through(whole[left], warps[left], stride)
         likeness[left] = _correlate(part[left, ::stride, ::stride], seen, inside)
-        good = likeness[left] >= least
-        left, warp = left[good], warp[good]
+        left = left[likeness[left] >= least]
         if len(left) == 0:
             break
-    return likeness
+    return likeness, warps
+
+
+def turn(picture: np.ndarray, flip: np.ndarray) -> np.ndarray:
+    """Exchange top and bottom, left and right, of a picture ``(h, w)``."""
+    up, mirror = flip
+    return picture[:: -1 if up else 1, :: -1 if mirror else 1]
 
 
 def _start_warp(crop: np.ndarray) -> np.ndarray:
@@ -206,68 +263,18 @@ def _start_warp(crop: np.ndarray) -> np.ndarray:
     return warp
 
 
-def _register(
-    part: np.ndarray, whole: np.ndarray, warp: np.ndarray, stride: int, steps: int
-) -> np.ndarray:
-    """Improve the maps that lay `whole` over `part`, by Gauss-Newton steps."""
-    grid = _make_grid(stride)
-    gradients = np.gradient(part, 2 / SIDE, axis=(1, 2))
-    slopes = np.concatenate(
-        [g[:, ::stride, ::stride].reshape(len(part), 1, -1) * grid.T for g in gradients], axis=1
-    )
-    curvature = slopes @ slopes.transpose(0, 2, 1)
-    curvature += 1e-3 * np.trace(curvature, axis1=1, axis2=2)[:, None, None] * np.eye(6) / 6
-    inverse = np.linalg.inv(curvature).astype(np.float32)
-    target = part[:, ::stride, ::stride].reshape(len(part), -1)
-    for _ in range(steps):
-        seen, inside = _sample(whole, warp, stride)
-        pull = slopes @ ((seen - target) * inside)[:, :, None]
-        step = (inverse @ pull).reshape(-1, 2, 3)
-        warp = _compose(warp, np.clip(step, -0.1, 0.1))
-    return warp
-
-
-def _compose(warp: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Follow the inverse of the map 1 + step by a map, ``(m, 2, 3)``."""
-    bottom = np.broadcast_to(np.array([0, 0, 1], dtype=np.float32), (len(warp), 1, 3))
-    moved = np.concatenate([np.eye(2, 3, dtype=np.float32) + step, bottom], axis=1)
-    return warp @ np.linalg.inv(moved)
-
-
-def _sample(whole: np.ndarray, warp: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Look at pictures through maps: values ``(m, p)``, and whether each was inside."""
-    places = (_make_grid(stride) @ warp.transpose(0, 2, 1) + 1) * (SIDE / 2) - 0.5
-    low = np.floor(places).astype(np.int32)
-    y, x = np.clip(low, 0, SIDE - 2).transpose(2, 0, 1)
-    down, right = np.clip(places.transpose(2, 0, 1) - (y, x), 0, 1)
-    flat = whole.reshape(len(whole), -1)
-    corner = y * SIDE + x
-    value = [np.take_along_axis(flat, corner + shift, axis=1) for shift in (0, 1, SIDE, SIDE + 1)]
-    upper = value[0] * (1 - right) + value[1] * right
-    lower = value[2] * (1 - right) + value[3] * right
-    inside = ((places > -1) & (places < SIDE)).all(axis=2)
-    return upper * (1 - down) + lower * down, inside
-
-
-def _make_grid(stride: int) -> np.ndarray:
-    """Give (y, x, 1) of every pixel, or every stride-th, from -1 to 1, ``(p, 3)``."""
-    places = ((np.arange(0, SIDE, stride) + 0.5) * 2 / SIDE - 1).astype(np.float32)
-    y, x = np.meshgrid(places, places, indexing="ij")
-    return np.stack([y.ravel(), x.ravel(), np.ones(y.size, np.float32)], axis=1)
-
-
 def _correlate(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Correlate pictures with rows ``(m, p)``, in the whole and in the centre; the lesser counts.
 
     It is -1 where they hardly overlap.
     """
     rows = one.reshape(len(one), -1)
-    grid = _make_grid(SIDE // one.shape[1])
+    grid = make_grid(SIDE, SIDE // one.shape[1])
     centre = np.hypot(grid[:, 0], grid[:, 1]) < CENTRE
     likeness = np.minimum(
         _correlate_where(rows, other, inside), _correlate_where(rows, other, inside & centre)
     )
-    return np.where(inside.mean(axis=1) >= LEAST_OVERLAP, likeness, -1.0)
+    return np.where(inside.mean(axis=1) >= LEAST_OVERLAP * MARGIN**2, likeness, -1.0)
 
 
 def _correlate_where(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> np.ndarray:

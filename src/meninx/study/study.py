@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,7 @@ class Study:
             "prevalence": dict(self.prevalence or {}),
             "aggregation": str(self.aggregation),
             "versions": _list_versions(),
+            **_describe_allowed_copies(self.cohort),
         }
 
     def _summarise(
@@ -370,9 +372,22 @@ class Study:
 
 def _refuse_errors(findings: Sequence[Finding]) -> None:
     """Stop where the audit found what would make every score false."""
-    for finding in findings:
-        if finding.severity is Severity.ERROR:
-            raise CohortError(f"{finding.advice} Files: {', '.join(finding.files)}")
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        # All of a kind are named at once, so that one file can answer them all.
+        files = [", ".join(one.files) for one in errors if one.kind == errors[0].kind]
+        raise CohortError(f"{errors[0].advice}. Files: {'; '.join(files)}")
+
+
+def _describe_allowed_copies(cohort: Cohort) -> dict[str, Any]:
+    """Describe the pairs that are said to be no copies, where there are any: by their pixels."""
+    if not cohort.allowed_copies:
+        return {}
+    pixels = [
+        sorted(cohort.samples[row].fingerprint for row in pair) for pair in cohort.allowed_copies
+    ]
+    checksum = sha256(repr(sorted(pixels)).encode()).hexdigest()
+    return {"allowed_copies": {"pairs": len(pixels), "sha256": checksum}}
 
 
 def _describe_findings(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from meninx.cohort.audit.counts import (
     find_synthetic,
     find_unknown_patients,
 )
-from meninx.cohort.audit.duplicates import find_duplicates
+from meninx.cohort.audit.duplicates import find_allowed_copies, find_duplicates
 from meninx.cohort.audit.findings import Finding, Severity
 from meninx.cohort.audit.shortcuts import find_shortcuts
 from meninx.cohort.cohort import Cohort
@@ -20,9 +20,9 @@ from meninx.cohort.cohort import Cohort
 def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
     """Look a cohort over, without opening its images again.
 
-    Kinds of finding: `skipped`, `blank`, `exact-duplicates`, `near-duplicates`, `shortcut`,
-    `few-patients`, `imbalance`, `patients-unknown`, `several-labels`, `counts`, `small`,
-    `synthetic`.
+    Kinds of finding: `skipped`, `blank`, `exact-duplicates`, `near-duplicates`, `copies-allowed`,
+    `shortcut`, `few-patients`, `imbalance`, `patients-unknown`, `several-labels`, `counts`,
+    `small`, `synthetic`.
 
     Parameters
     ----------
@@ -41,6 +41,7 @@ def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
         *find_skipped(cohort),
         *find_blank_images(cohort),
         *find_duplicates(cohort, is_strict),
+        *find_allowed_copies(cohort),
         *find_shortcuts(cohort),
         *find_few_patients(cohort),
         *find_imbalance(cohort),

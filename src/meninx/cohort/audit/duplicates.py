@@ -1,13 +1,16 @@
 """Findings about one picture that is there more than once."""
 
+from collections import defaultdict
 from collections.abc import Iterator
-
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from itertools import combinations
 
 from meninx.cohort.audit.findings import Finding, Severity
 from meninx.cohort.cohort import Cohort
+
+# What to do where a finding is wrong.
+ALLOW = (
+    "list the pair in a file, the two names on one line with a comma, and add --allow-copies FILE"
+)
 
 
 def find_duplicates(cohort: Cohort, is_strict: bool) -> Iterator[Finding]:
@@ -23,13 +26,35 @@ def find_duplicates(cohort: Cohort, is_strict: bool) -> Iterator[Finding]:
         yield Finding.about(cohort, kind, severity, advice, rows)
 
 
+def find_allowed_copies(cohort: Cohort) -> Iterator[Finding]:
+    """Tell which images were said by name to be no copies."""
+    if cohort.allowed_copies:
+        advice = (
+            f"pairs of images that were said to be no copies (--allow-copies): "
+            f"{len(cohort.allowed_copies)}; they are neither reported nor kept together"
+        )
+        rows = sorted({row for pair in cohort.allowed_copies for row in pair})
+        yield Finding.about(cohort, "copies-allowed", Severity.INFO, advice, rows)
+
+
 def _group_copies(cohort: Cohort) -> list[list[int]]:
-    """Give the rows of each picture that is there more than once."""
-    count, pairs = len(cohort.samples), cohort.copies
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    _, picture = connected_components(links, directed=False)
-    several = [number for number, times in enumerate(np.bincount(picture)) if times > 1]
-    return [np.flatnonzero(picture == number).tolist() for number in several]
+    """Give the rows of each picture that is there more than once, each a copy of each."""
+    copies_of: dict[int, set[int]] = defaultdict(set)
+    for one, other in cohort.copies.tolist():
+        copies_of[one].add(other)
+        copies_of[other].add(one)
+    pictures: list[list[int]] = []
+    told: set[tuple[int, int]] = set()
+    for one, other in cohort.copies.tolist():
+        if (one, other) in told:
+            continue
+        rows = [one, other]
+        for row in sorted(copies_of[one] & copies_of[other]):
+            if copies_of[row].issuperset(rows):
+                rows.append(row)
+        told.update(combinations(sorted(rows), 2))
+        pictures.append(sorted(rows))
+    return pictures
 
 
 def _judge(cohort: Cohort, rows: list[int], kind: str, is_strict: bool) -> tuple[Severity, str]:
@@ -43,12 +68,13 @@ def _judge(cohort: Cohort, rows: list[int], kind: str, is_strict: bool) -> tuple
     labels = sorted({sample.label for sample in same})
     if len(labels) > 1:
         return Severity.ERROR, (
-            f"{count} but labelled {' and '.join(labels)}: correct the label or remove them"
+            f"{count} but labelled {' and '.join(labels)}: correct the label or remove them; if "
+            f"you see that they are no copies, {ALLOW}"
         )
     if len({sample.fold for sample in same}) > 1:
         return Severity.ERROR, (
             f"{count} but in different folds, so a test fold holds what was trained on: "
-            "keep one of them"
+            f"keep one of them; if you see that they are no copies, {ALLOW}"
         )
     if len({sample.patient for sample in same}) > 1:
         if is_strict:
