@@ -140,6 +140,18 @@ def test_a_copy_in_another_fold_is_an_error_and_of_one_patient_is_only_told(tmp_
     assert finding.severity is Severity.INFO and "of one patient" in finding.advice
 
 
+def test_slices_of_one_patient_alike_in_two_classes_are_a_warning_and_no_error(tmp_path):
+    # One with the tumour beside one without: the study goes on.
+    folder = write_heads(tmp_path, patients=4)
+    save(draw_head(2)[0][:, ::-1], folder / "b" / "copy.png")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    of_one = ("b/copy.png", "a/a01.png")
+    rows = [f"{file},{file[0]},{'same' if file in of_one else file}" for file in files]
+    (folder / "manifest.csv").write_text("\n".join(["image,label,patient", *rows]))
+    (finding,) = found(Cohort.open(folder), "near-duplicates")
+    assert finding.severity is Severity.WARNING and "labelled a and b" in finding.advice
+
+
 def test_thumbnails_of_anything_can_be_compared(tmp_path):
     random = np.random.default_rng(0)
     odd = [np.eye(3), random.random((1, 1)), random.random((2, 700)), random.random((40, 30, 3))]

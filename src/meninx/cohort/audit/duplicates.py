@@ -66,6 +66,13 @@ def _judge(cohort: Cohort, rows: list[int], kind: str, is_strict: bool) -> tuple
             "brightened or cropped, or neighbouring slices)"
         )
     labels = sorted({sample.label for sample in same})
+    is_one_patient = cohort.patients_known and len({sample.patient for sample in same}) == 1
+    if len(labels) > 1 and is_one_patient and kind == "near-duplicates":
+        # Slices beside each other, one with the tumour and one without, are no contradiction.
+        return Severity.WARNING, (
+            f"{count} and of one patient, labelled {' and '.join(labels)}: right for neighbouring "
+            "slices, wrong for one picture twice; look at them"
+        )
     if len(labels) > 1:
         return Severity.ERROR, (
             f"{count} but labelled {' and '.join(labels)}: correct the label or remove them; if "
