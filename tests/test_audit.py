@@ -149,7 +149,7 @@ def test_slices_of_one_patient_alike_in_two_classes_are_a_warning_and_no_error(t
     rows = [f"{file},{file[0]},{'same' if file in of_one else file}" for file in files]
     (folder / "manifest.csv").write_text("\n".join(["image,label,patient", *rows]))
     (finding,) = found(Cohort.open(folder), "near-duplicates")
-    assert finding.severity is Severity.WARNING and "labelled a and b" in finding.advice
+    assert finding.severity is Severity.WARNING and "different labels" in finding.advice
 
 
 def test_thumbnails_of_anything_can_be_compared(tmp_path):

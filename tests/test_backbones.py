@@ -680,11 +680,3 @@ def test_no_images_give_an_empty_batch(lite0):
 def test_what_is_no_image_in_range_is_refused(image, message):
     with pytest.raises(ImageError, match=message):
         to_square([image], 8)
-
-
-def test_networks_of_one_family_are_made_of_the_same_kinds_of_layers():
-    first, second, other = (
-        Backbone.untrained(name).find_kinds_of_layers()
-        for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "resnet18")
-    )
-    assert first == second != other

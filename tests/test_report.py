@@ -39,7 +39,7 @@ from tests.finished_runs import (
     write_statistics,
 )
 
-FIGURES = {"matrix", "similarity_profile", "scores", "confusion", "roc"}
+FIGURES = {"matrix", "similarity_profile", "scores", "confusion", "roc", "training"}
 TABLES = {"scores", "classes", "confusion", "cohort", "plan"}
 
 

@@ -305,7 +305,7 @@ def test_names_that_other_stages_write_have_words(language, tmp_path):
     source = Path(meninx.__file__).parent / "cohort" / "audit"
     kinds = set(re.findall(r'(?:cohort, |Finding\()"([a-z-]+)"', read_all(source)))
     kinds |= set(re.findall(r'"((?:exact|near)-[a-z]+)"', read_all(source)))
-    assert len(kinds) == 12
+    assert len(kinds) == 13
     for section, names in {
         "strategy": strategies,
         "trains": strategies,

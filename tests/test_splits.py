@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from meninx.errors import LeakError, StudyError
 from meninx.evaluate import (
+    derive_seed,
     keep_patients_apart,
     leave_one_patient_out,
     plan_nested,
@@ -194,3 +195,19 @@ def test_leaving_one_patient_out_tests_each_patient_alone():
 def test_a_planted_leak_is_refused():
     with pytest.raises(LeakError, match="both sides"):
         keep_patients_apart(np.array(["a", "b", "a"]), np.array([0, 1]), np.array([2]))
+
+
+def test_seeds_share_no_repeat():
+    labels, patients = np.arange(60) % 3, np.arange(60)
+    divisions = [
+        tuple(tuple(split.test.tolist()) for split in splits if split.repeat == repeat)
+        for seed in (0, 1)
+        for splits in [split_by_patient(labels, patients, repeats=5, seed=seed)]
+        for repeat in range(5)
+    ]
+    assert len(set(divisions)) == 10
+
+
+def test_parts_of_a_study_have_seeds_of_their_own():
+    paths = [(seed, repeat, fold) for seed in (0, 1) for repeat in range(5) for fold in range(5)]
+    assert len({derive_seed(*path) for path in paths}) == len(paths)

@@ -38,7 +38,7 @@ from meninx.study.fold_models import FoldModels
 from meninx.study.progress import StudyProgress
 from meninx.study.run_folder import RunFolder
 from meninx.study.runner import Runner
-from meninx.study.tasks import Task, derive_seed, fit_on_all
+from meninx.study.tasks import Task, fit_on_all
 from meninx.study.workers import Workers
 from tests.conftest import advise, made_brief, write_cohort
 
@@ -350,11 +350,6 @@ def until(is_so, seconds=60):
 def is_running(pid):
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def test_parts_of_a_study_have_seeds_of_their_own():
-    paths = [(seed, repeat, fold) for seed in (0, 1) for repeat in range(5) for fold in range(5)]
-    assert len({derive_seed(*path) for path in paths}) == len(paths)
 
 
 def test_an_ensemble_is_fitted_side_by_side_as_one_after_the_other(disc_cohort):

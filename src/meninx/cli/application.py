@@ -8,7 +8,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from meninx.cli.interrupt import INTERRUPTED, say_stopped, stopping_workers
+from meninx.cli.interrupt import INTERRUPTED, say_stopped
 from meninx.cli.output import BAD_INPUT, complain, say
 from meninx.errors import MeninxError
 
@@ -32,9 +32,8 @@ def main() -> None:
     _let_waiting_threads_sleep()
     logging.basicConfig(level=os.environ.get("MENINX_LOG", "WARNING"), format="%(message)s")
     try:
-        with stopping_workers():
-            # What commands return is nothing; what they exit with comes back as a number.
-            code = app(standalone_mode=False)
+        # What commands return is nothing; what they exit with comes back as a number.
+        code = app(standalone_mode=False)
     except MeninxError as error:
         complain(error)
         code = BAD_INPUT
@@ -47,7 +46,8 @@ def main() -> None:
         code = BAD_INPUT
     if code == INTERRUPTED:
         say(say_stopped(sys.argv[1:]))
-    sys.exit(code)
+    if code:
+        sys.exit(code)
 
 
 def _let_waiting_threads_sleep() -> None:

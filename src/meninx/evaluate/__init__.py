@@ -31,6 +31,7 @@ from meninx.evaluate.significance import (
 )
 from meninx.evaluate.splits import (
     Split,
+    derive_seed,
     keep_patients_apart,
     leave_one_patient_out,
     split_by_patient,
@@ -61,6 +62,7 @@ __all__ = [
     "count_several_labels",
     "count_training_patients",
     "cross_fit",
+    "derive_seed",
     "evaluate",
     "fit_learning_curve",
     "judge_chance",

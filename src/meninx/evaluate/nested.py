@@ -15,7 +15,7 @@ import numpy as np
 from meninx.evaluate.intervals import Estimate
 from meninx.evaluate.predictions import Predictions
 from meninx.evaluate.selection import estimate_balanced_accuracy, rank_cells
-from meninx.evaluate.splits import Split, keep_patients_apart, split_by_patient
+from meninx.evaluate.splits import Split, derive_seed, keep_patients_apart, split_by_patient
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,8 @@ def _divide(
     outer: Split, labels: np.ndarray, patients: np.ndarray, folds: int, seed: int
 ) -> tuple[Split, ...]:
     rows = outer.train
-    inner = split_by_patient(labels[rows], patients[rows], folds, 1, seed + outer.fold)
+    own_seed = derive_seed(seed, outer.repeat, outer.fold)
+    inner = split_by_patient(labels[rows], patients[rows], folds, 1, own_seed)
     placed = tuple(
         Split(outer.repeat, split.fold, rows[split.train], rows[split.test]) for split in inner
     )

@@ -34,6 +34,15 @@ class Split:
     test: np.ndarray
 
 
+def derive_seed(seed: int, *path: int) -> int:
+    """Derive a seed of its own for a part of some work; the numbers say which part.
+
+    As ``numpy.random.SeedSequence.spawn`` does: neither parts nor seeds share what is drawn, as
+    they would if their numbers were added.
+    """
+    return int(np.random.SeedSequence(seed, spawn_key=path).generate_state(1)[0])
+
+
 def keep_patients_apart(patients: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
     """Refuse a split that has a patient, or an image, on both sides.
 
@@ -109,7 +118,8 @@ def split_by_patient(
                 folds,
             )
         divisions = [
-            divide(labels, patients, used, rule, seed + repeat) for repeat in range(repeats)
+            divide(labels, patients, used, rule, derive_seed(seed, repeat))
+            for repeat in range(repeats)
         ]
     splits = []
     for repeat, division in enumerate(divisions):

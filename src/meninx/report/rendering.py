@@ -16,6 +16,7 @@ from meninx.report.figures import (
     draw_roc,
     draw_scores,
     draw_similarity_profile,
+    draw_training,
     render_figure,
 )
 from meninx.report.language import Words
@@ -108,6 +109,8 @@ def draw_figures(run: RunFolder, words: Words) -> dict[str, Figure]:
     }
     if "calibration" in run.evaluation:
         figures["reliability"] = draw_reliability(run.evaluation["calibration"], words)
+    if histories := run.histories:
+        figures["training"] = draw_training(histories, words)
     if "learning_curve" in run.evaluation:
         curve = run.evaluation["learning_curve"]
         figures["learning_curve"] = draw_learning_curve(curve, len(run.classes), words)

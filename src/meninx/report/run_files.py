@@ -174,6 +174,17 @@ class ScoreRow(TypedDict):
     seconds: float | None
 
 
+class HistoryRow(TypedDict):
+    """One row of a cell's `history.csv`: an epoch of the fit of one fold."""
+
+    repeat: float
+    fold: float
+    epoch: float
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
 class CohortRow(TypedDict):
     """One row of `cohort.csv`."""
 

@@ -13,6 +13,7 @@ from meninx.report.run_files import (
     BundleFile,
     CohortRow,
     Example,
+    HistoryRow,
     MatrixFile,
     PlanFile,
     PlannedCell,
@@ -133,6 +134,13 @@ class RunFolder:
         """Whether the heatmaps were tested and do not show what the network learned."""
         sanity = self.explanations["sanity"] if self.explanations else None
         return sanity is not None and not sanity["passed"]
+
+    @property
+    def histories(self) -> dict[str, list[HistoryRow]]:
+        """How training went, of each cell that gradient descent trained, candidates first."""
+        files = {row["cell"]: self.path / "cells" / row["cell"] / "history.csv"
+                 for row in self.scores}  # fmt: skip
+        return {cell: read_csv(file, HistoryRow) for cell, file in files.items() if file.exists()}
 
     @property
     def chosen_plan(self) -> PlannedCell | None:

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 
 from meninx.cohort import Cohort, Image
-from meninx.evaluate import Split
+from meninx.evaluate import Split, derive_seed
 from meninx.finetune import (
     ActivationStore,
     Ensemble,
@@ -96,11 +96,6 @@ class TaskResult:
     probabilities: np.ndarray
     seconds: float
     history: tuple[Epoch, ...] = ()
-
-
-def derive_seed(seed: int, *path: int) -> int:
-    """Derive a seed of its own for each part of a study; the numbers say which part."""
-    return int(np.random.SeedSequence(seed, spawn_key=path).generate_state(1)[0])
 
 
 def make_classifier(cell: Cell, seed: int, crop_head: bool, device: str) -> ClassifierMixin:

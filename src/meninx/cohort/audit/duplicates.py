@@ -70,8 +70,8 @@ def _judge(cohort: Cohort, rows: list[int], kind: str, is_strict: bool) -> tuple
     if len(labels) > 1 and is_one_patient and kind == "near-duplicates":
         # Slices beside each other, one with the tumour and one without, are no contradiction.
         return Severity.WARNING, (
-            f"{count} and of one patient, labelled {' and '.join(labels)}: right for neighbouring "
-            "slices, wrong for one picture twice; look at them"
+            f"{count} and of one patient, under different labels: right for neighbouring slices, "
+            "wrong for one picture twice; look at them"
         )
     if len(labels) > 1:
         return Severity.ERROR, (

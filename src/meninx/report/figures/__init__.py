@@ -12,6 +12,7 @@ from meninx.report.figures.roc import draw_roc
 from meninx.report.figures.scores import draw_scores
 from meninx.report.figures.similarity_profile import draw_similarity_profile
 from meninx.report.figures.style import FORMATS, render_figure
+from meninx.report.figures.training import draw_training
 
 __all__ = [
     "FORMATS",
@@ -22,5 +23,6 @@ __all__ = [
     "draw_roc",
     "draw_scores",
     "draw_similarity_profile",
+    "draw_training",
     "render_figure",
 ]
