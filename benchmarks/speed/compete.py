@@ -59,9 +59,9 @@ def find_competitor(name: str, work: Path) -> Competitor:
     if name in ("pytorch", "full_fine_tuning"):
         from benchmarks.speed import plain_pytorch
 
-        is_full = name == "full_fine_tuning"
-        recipe = plain_pytorch.train_everything if is_full else None
-        return fold_by_fold(recipe or plain_pytorch.train_head_then_last_stage)
+        if name == "full_fine_tuning":
+            return fold_by_fold(plain_pytorch.train_everything)
+        return fold_by_fold(plain_pytorch.train_head_then_last_stage)
     from benchmarks.speed import meninx_models
 
     if name == "meninx_study":
