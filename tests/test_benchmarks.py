@@ -141,7 +141,7 @@ def test_who_is_not_installed_is_left_out_and_who_is_not_known_is_refused(
         run(manifest, 1, ["keras"], tmp_path / "records.jsonl", is_trial=False)
 
 
-# Seconds: on a busy machine the next look comes up to two seconds after a slow one.
+# Seconds: on a machine with many processes a look is slow, and the next one comes later.
 LONG_ENOUGH = 3
 
 
