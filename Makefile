@@ -31,11 +31,7 @@ test-all: $(READY)
 bench: $(READY)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(VENV)/bin/python -m benchmarks.speed run --draws 5
-	$(VENV)/bin/python -m benchmarks.speed scale
-	$(VENV)/bin/python -m benchmarks.speed limit
-	$(VENV)/bin/python -m benchmarks.speed score
-	$(VENV)/bin/python -m benchmarks.speed studies --draws 5
-	$(VENV)/bin/python -m benchmarks.speed write
+	$(VENV)/bin/python -m benchmarks.speed table
 
 phantom/manifest.csv: | $(READY)
 	$(VENV)/bin/meninx phantom phantom --seed 0

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from meninx.backbones import Backbone
 from meninx.cohort import Cohort, phantom
-from meninx.finetune import FineTunedClassifier
+from meninx.finetune import FineTunedClassifier, Recipe
 from meninx.matrix.advice import SIZE_RULES, Borders, advise
 from meninx.matrix.similarity import measure_similarity, observe
 from meninx.matrix.transferability import (
@@ -115,7 +115,8 @@ def run_candidate(cohort: Cohort, draw: Draw, candidate: Candidate) -> dict[str,
             candidate.backbone,
             candidate.strategy,
             candidate.cut,
-            views=candidate.views,
+            recipe=Recipe(views=candidate.views),
+            crop_head=cohort.is_framed,
             random_state=draw.number,
         ).fit(cohort.images[train], cohort.labels[train])
         seconds = time.perf_counter() - started

@@ -31,7 +31,7 @@ from meninx.study.lesions import find_lesion
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanations.md"
 COUNTS = {"lm": 48, "leukemia": 66, "normal": 45}
-CELL = {"strategy": "partial", "cut": "stage5", "epochs": 8, "batch_size": 8}
+CUT = "stage5"
 STAGES = ("stage2", "stage3", "stage5", "stage7")
 FOLDS, FOLDS_FITTED = 3, 2
 # Images of each fold in the sanity check, and those that occlusion has time for.
@@ -80,7 +80,7 @@ def compare(cohort: Cohort) -> list[str]:
     marked: dict[str, list[Marked]] = defaultdict(list)
     forgotten: dict[str, list[Forgetting]] = defaultdict(list)
     for split in splits[:FOLDS_FITTED]:
-        classifier = FineTunedClassifier(**CELL)
+        classifier = FineTunedClassifier(strategy="partial", cut=CUT, crop_head=cohort.is_framed)
         classifier.fit(cohort.images[split.train], cohort.labels[split.train])
         network = classifier.network_
         samples = [cohort.samples[row] for row in split.test if cohort.labels[row] == label]
@@ -119,7 +119,7 @@ def main() -> None:
         "# Heatmaps: where they are taken, and whether they find the lesion",
         "",
         f"Written by `python -m benchmarks.heatmaps`, on a phantom of {sum(COUNTS.values())} "
-        f"patients (lite0, partial from {CELL['cut']}; {FOLDS_FITTED} of {FOLDS} folds, images of "
+        f"patients (lite0, partial from {CUT}; {FOLDS_FITTED} of {FOLDS} folds, images of "
         "patients left out, whose lesions are thin lines of enhancement along the pia). Gain: the "
         "share of the heatmap on the lesion, divided by the lesion's share of the head; 1 is what "
         "a blind map gets. Pointing: images whose strongest place lies on the lesion. Alike: rank "

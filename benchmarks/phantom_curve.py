@@ -18,12 +18,12 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from meninx.cohort import Cohort, phantom
 from meninx.evaluate import LearningCurve, Predictions, split_by_patient
 from meninx.evaluate.learning_curve import Forecast
-from meninx.finetune import FineTunedClassifier, Strategy
-from meninx.finetune.arithmetic import EXACT, find_fast_dtype
+from meninx.finetune import Recipe, Strategy
 from meninx.study.further import run_learning_curve
 from meninx.study.plan import Cell, Role
-from meninx.study.tasks import Task, run_tasks
+from meninx.study.tasks import Task, make_classifier, run_task
 from meninx.study.verdict import CellResult
+from meninx.study.workers import Workers, one_thread
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "phantom_curve.md"
 COUNTS = {"lm": 16, "leukemia": 22, "normal": 15}
@@ -43,8 +43,10 @@ CELL = Cell(
     repeats=1,
     trained_parameters=0,
     reason="It costs least, and a study draws its curve by default.",
-    settings={"precision": EXACT if find_fast_dtype().itemsize == 4 else "bfloat16-from-stage1"},
+    recipe=Recipe(),
 )
+# Fits of a frozen base are shorter than the start of another process.
+WORKERS = Workers(jobs=1)
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ def measure_truth(cohort: Cohort, factors: Iterable[float], draws: int) -> dict[
         splits = StratifiedShuffleSplit(draws, train_size=round(usual * factor), random_state=0)
         scores = []
         for train, test in splits.split(cohort.labels, cohort.labels):
-            classifier = FineTunedClassifier(**CELL.settings)
-            classifier.fit(cohort.images[train], cohort.labels[train])
-            answers = classifier.predict(cohort.images[test])
+            classifier = make_classifier(CELL, 0, cohort.is_framed, WORKERS.device)
+            with one_thread():
+                classifier.fit(cohort.images[train], cohort.labels[train])
+                answers = classifier.predict(cohort.images[test])
             scores.append(balanced_accuracy_score(cohort.labels[test], answers))
         mean = float(np.mean(scores))
         shares = np.bincount(cohort.labels)
@@ -101,14 +104,15 @@ def measure_truth(cohort: Cohort, factors: Iterable[float], draws: int) -> dict[
 def forecast(cohort: Cohort, seed: int) -> LearningCurve:
     """Cross-validate the frozen cell and draw its learning curve, as a study does."""
     splits = split_by_patient(cohort.labels, cohort.groups, FOLDS, 1, seed, cohort.folds)
-    tasks = [Task(CELL, split, seed) for split in splits]
+    tasks = [Task(CELL, split, seed, cohort.is_framed) for split in splits]
     probabilities = np.empty((1, len(cohort.labels), len(cohort.classes)))
-    outcomes = run_tasks(tasks, [cohort.images] * len(tasks), cohort.labels, workers=1)
+    work = [(task, cohort.images, cohort.labels) for task in tasks]
+    outcomes = WORKERS.run(run_task, work)
     for split, outcome in zip(splits, outcomes, strict=True):
         probabilities[0, split.test] = outcome.probabilities
     predictions = Predictions(cohort.classes, cohort.labels, cohort.groups, probabilities)
     result = CellResult(CELL, predictions, seconds=0)
-    curve = run_learning_curve(cohort, splits, result, seed, workers=1)
+    curve = run_learning_curve(cohort, splits, result, seed, WORKERS)
     assert curve is not None
     return curve
 

@@ -1,16 +1,13 @@
 """How fast and how good Meninx is against what people use today: docs/benchmarks.md.
 
-Draws of 53 images come in (``draws``); every competitor, ours too, trains on each of them in a
-process of its own (``competitors``, one file each); what was measured is appended to a file of
-records (``records``), from which ``write_document`` makes the page. Nothing is typed by hand.
+Every competitor trains on draws of 53 images (``draws``), each in processes of its own
+(``compete``), which are watched for time and memory (``processes``). What was measured is appended
+to a file of records (``records``), from which ``table`` makes the page's one table.
 
-    python -m benchmarks.speed run --draws 5     every competitor on every draw
-    python -m benchmarks.speed scale             time and memory at 53 to 3,000 images
-    python -m benchmarks.speed limit             arithmetic against the best this machine can
-    python -m benchmarks.speed score             every competitor on images of other patients
-    python -m benchmarks.speed write             docs/benchmarks.md
+    python -m benchmarks.speed run --draws 5              every competitor on every draw
+    python -m benchmarks.speed study DATA --label before  one whole default study
+    python -m benchmarks.speed table                      the table, into docs/benchmarks.md
 
-All but the last are resumable: a record that is there is not measured again. ``--trial`` runs all
-of it at a tiny size, to see that it works. A draw is measured on one machine at one commit, or it
-is refused. To measure something again, remove its records; the rest of the page stays.
+The first is resumable: what has a record is not measured again; remove the record to do so.
+``--trial`` runs it at a tiny size, to see that it works.
 """

@@ -3,47 +3,60 @@
 import argparse
 from pathlib import Path
 
+from benchmarks.speed import __doc__ as about
+
 ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data" / "cemri"
 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("action", choices=["run", "score", "studies", "scale", "limit", "write"])
-    parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cemri")
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.speed",
+        description=about,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "speed.jsonl")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
-    parser.add_argument("--trial", action="store_true", help="tiny: does everything run?")
-    arguments = parser.parse_args()
-    manifest = arguments.data / "manifest.csv"
-    # Imported here: the competitors' libraries are not all needed for every action.
-    if arguments.action == "write":
-        from benchmarks.speed.write_document import write_document
+    actions = parser.add_subparsers(dest="action", required=True)
+    running = actions.add_parser("run", help="measure every competitor on every draw")
+    running.add_argument("--draws", type=int, default=5)
+    running.add_argument("--only", nargs="+", help="these competitors; by default all")
+    running.add_argument("--data", type=Path, default=DATA)
+    running.add_argument("--trial", action="store_true", help="tiny: does everything run?")
+    studying = actions.add_parser("study", help="measure one study of the meninx on PYTHONPATH")
+    studying.add_argument("data", type=Path)
+    studying.add_argument("--label", required=True, help="what it is called in the table")
+    studying.add_argument("--seed", type=int, default=0)
+    studying.add_argument("--trial", action="store_true", help="tiny: does everything run?")
+    tabling = actions.add_parser("table", help="write the table of all records")
+    tabling.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    tabling.add_argument("--print", action="store_true", help="print it and write nothing")
+    act(parser.parse_args())
 
-        write_document(arguments.out, ROOT / "benchmarks", arguments.page)
-    elif not manifest.exists():
-        raise SystemExit(f"{manifest} is not there; the benchmark needs the cemri images")
-    elif arguments.action == "run":
+
+def act(arguments: argparse.Namespace) -> None:
+    """Do what the command line says; each action imports only what it needs."""
+    if arguments.action == "table":
+        from benchmarks.speed.table import lay_out_table, put_into_page
+
+        table = lay_out_table(arguments.out)
+        if arguments.print:
+            print(table)
+        else:
+            put_into_page(table, arguments.page)
+    elif arguments.action == "study":
+        from benchmarks.speed.study import record_study
+
+        record_study(
+            arguments.data, arguments.label, arguments.seed, arguments.out, arguments.trial
+        )
+    else:
         from benchmarks.speed.run import run
 
-        run(manifest, arguments.draws, arguments.out, arguments.trial)
-    elif arguments.action == "studies":
-        from benchmarks.speed.run import run_studies
-
-        run_studies(manifest, arguments.draws, arguments.out, arguments.trial)
-    elif arguments.action == "score":
-        from benchmarks.speed.scoring import score_all
-
-        score_all(manifest, arguments.out, arguments.trial)
-    elif arguments.action == "scale":
-        from benchmarks.speed.scaling import scale
-
-        scale(manifest, arguments.out, arguments.trial)
-    else:
-        from benchmarks.speed.limit import measure_limit
-
-        measure_limit(manifest, arguments.out, arguments.trial)
+        manifest = arguments.data / "manifest.csv"
+        if not manifest.exists():
+            raise SystemExit(f"{manifest} is not there; the benchmark needs the cemri images")
+        run(manifest, arguments.draws, arguments.only, arguments.out, arguments.trial)
 
 
 if __name__ == "__main__":

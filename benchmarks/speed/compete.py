@@ -7,54 +7,84 @@ answer is written beside it. Imports are done before the clock starts.
 import json
 import sys
 import time
-from dataclasses import replace
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks.speed.competitor import Competitor
-from benchmarks.speed.draws import Draw, draw_images
+import numpy as np
+from benchmarks.speed.draws import Draw, LabelledFiles, make_draw
 
-# Where each competitor is; imported only in its own process.
-COMPETITORS = {
-    "fastai": "fastai_learner:COMPETITOR",
-    "pytorch": "plain_pytorch:COMPETITOR",
-    "full_fine_tuning": "full_fine_tuning:COMPETITOR",
-    "pooled_features": "pooled_features:COMPETITOR",
-    "meninx_frozen": "meninx_cells:FROZEN",
-    "meninx_partial": "meninx_cells:PARTIAL",
-    "meninx_full": "meninx_cells:FULL",
-    "meninx_study": "meninx_study:COMPETITOR",
-}
+# Fits on files and gives the probabilities of others.
+FitAndPredict = Callable[[LabelledFiles, tuple[Path, ...], Draw], np.ndarray]
 
 
-def make_draw(manifest: Path, number: int, is_trial: bool) -> Draw:
-    """Draw images; for a trial, few folds and epochs."""
-    draw = draw_images(manifest, number)
-    return draw.trimmed() if is_trial else draw
+@dataclass(frozen=True)
+class Competitor:
+    """What every competitor can do.
+
+    Attributes
+    ----------
+    cross_validate
+        The timed part: fit on each fold's training side, predict its other side.
+    predict_test
+        Not timed: fit on the whole draw by the same recipe and give the probabilities ``(m, k)``
+        of the test images.
+    """
+
+    cross_validate: Callable[[Draw], object]
+    predict_test: Callable[[Draw], np.ndarray]
 
 
-def find_competitor(name: str) -> Competitor:
-    """Import a competitor."""
-    module, _, attribute = COMPETITORS[name].partition(":")
-    competitor: Competitor = getattr(import_module(f"benchmarks.speed.{module}"), attribute)
-    return competitor
+def fold_by_fold(fit_and_predict: FitAndPredict) -> Competitor:
+    """Make a competitor of a recipe that starts anew in every fold."""
+
+    def cross_validate(draw: Draw) -> None:
+        for train, test in draw.splits():
+            fit_and_predict(draw.train.take(train), draw.train.take(test).paths, draw)
+
+    def predict_test(draw: Draw) -> np.ndarray:
+        return fit_and_predict(draw.train, draw.test.paths, draw)
+
+    return Competitor(cross_validate, predict_test)
 
 
-def compete(task: dict[str, object], work: Path) -> dict[str, object]:
+def find_competitor(name: str, work: Path) -> Competitor:
+    """Import a competitor, and only what it needs."""
+    if name == "fastai":
+        from benchmarks.speed import fastai_learner
+
+        return fold_by_fold(fastai_learner.fine_tune)
+    if name in ("pytorch", "full_fine_tuning"):
+        from benchmarks.speed import plain_pytorch
+
+        if name == "full_fine_tuning":
+            return fold_by_fold(plain_pytorch.train_everything)
+        return fold_by_fold(plain_pytorch.train_head_then_last_stage)
+    from benchmarks.speed import meninx_models
+
+    if name == "meninx_study":
+        # The timed part is the command itself, which `run` starts.
+        test = partial(meninx_models.predict_with_bundle, work / "run" / "bundle")
+        return Competitor(lambda draw: None, test)
+    strategy = name.removeprefix("meninx_")
+    return Competitor(
+        partial(meninx_models.cross_validate, strategy),
+        partial(meninx_models.predict_test, strategy),
+    )
+
+
+def compete(task: dict[str, Any], work: Path) -> dict[str, object]:
     """Do the timed part of a task or its test."""
-    draw = make_draw(Path(str(task["manifest"])), int(str(task["draw"])), bool(task["is_trial"]))
+    draw = make_draw(Path(task["manifest"]), task["draw"], task["is_trial"])
     draw = replace(draw, train=draw.train.copy_to(work / "images"))
-    competitor = find_competitor(str(task["competitor"]))
+    competitor = find_competitor(task["competitor"], work)
     if task["part"] == "test":
-        return {"probabilities": competitor.predict_test(draw, work).tolist()}
+        return {"probabilities": competitor.predict_test(draw).tolist()}
     started = time.perf_counter()
-    outcome = competitor.cross_validate(draw, work)
-    return {
-        "seconds": time.perf_counter() - started,
-        "phases": outcome.phases,
-        "facts": outcome.facts,
-        "probabilities": outcome.probabilities.tolist(),
-    }
+    competitor.cross_validate(draw)
+    return {"seconds": time.perf_counter() - started}
 
 
 if __name__ == "__main__":

@@ -132,3 +132,9 @@ def draw_images(manifest: Path, number: int) -> Draw:
         folds[rows] = fold
     test = others.sample(min(TESTED, len(others)), random_state=0)
     return Draw(number, train, folds, LabelledFiles.of_table(test, manifest.parent))
+
+
+def make_draw(manifest: Path, number: int, is_trial: bool) -> Draw:
+    """Draw images; for a trial, few folds and epochs."""
+    draw = draw_images(manifest, number)
+    return draw.trimmed() if is_trial else draw

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from benchmarks.speed.competitor import Stopwatch, fold_by_fold
 from benchmarks.speed.draws import Draw, LabelledFiles
 from benchmarks.speed.torch_recipe import (
     BACKBONE,
@@ -60,23 +59,16 @@ def make_loaders(files: LabelledFiles, tested: tuple[Path, ...]) -> DataLoaders:
     return block.dataloaders(table, bs=BATCH)
 
 
-def fit_and_predict(
-    files: LabelledFiles, tested: tuple[Path, ...], draw: Draw, watch: Stopwatch
-) -> np.ndarray:
+def fine_tune(files: LabelledFiles, tested: tuple[Path, ...], draw: Draw) -> np.ndarray:
     """Fine-tune and predict."""
     set_seed(draw.number)
-    with watch.time("fit"):
-        loaders = make_loaders(files, tested)
-        # Not pretrained=True, which would ask the hub; the body gets the packaged weights.
-        learner = vision_learner(loaders, BACKBONE, pretrained=False)
-        body = build_pretrained()
-        body.reset_classifier(0)
-        learner.model[0].model.load_state_dict(body.state_dict())
-        with learner.no_bar(), learner.no_logging():
-            learner.fine_tune(draw.epochs(EPOCHS))
-    with watch.time("predict"), learner.no_bar():
+    loaders = make_loaders(files, tested)
+    # Not pretrained=True, which would ask the hub; the body gets the packaged weights.
+    learner = vision_learner(loaders, BACKBONE, pretrained=False)
+    body = build_pretrained()
+    body.reset_classifier(0)
+    learner.model[0].model.load_state_dict(body.state_dict())
+    with learner.no_bar(), learner.no_logging():
+        learner.fine_tune(draw.epochs(EPOCHS))
         probabilities, _ = learner.get_preds(dl=loaders.test_dl([str(path) for path in tested]))
     return probabilities.double().numpy()
-
-
-COMPETITOR = fold_by_fold(fit_and_predict)

@@ -24,33 +24,10 @@ class Watched:
     peak_bytes
         The most memory that it and all its descendants held at one look. Memory that processes
         share is counted once (proportional set size).
-    file_bytes
-        How much of that was pages of files, program libraries above all: the system can take
-        those back whenever it needs memory, since it can read them again.
-    own_bytes
-        How much of it the command's first process held, without its descendants.
     """
 
     seconds: float
     peak_bytes: int
-    file_bytes: int
-    own_bytes: int
-
-
-@dataclass(frozen=True, order=True)
-class Memory:
-    """What processes hold at one look, in bytes: all, pages of files, the first one's own.
-
-    Of several, the first is the one that started the others.
-    """
-
-    whole: int = 0
-    files: int = 0
-    own: int = 0
-
-    def __add__(self, other: "Memory") -> "Memory":
-        """Take a process's descendants along."""
-        return Memory(self.whole + other.whole, self.files + other.files, self.own)
 
 
 def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
@@ -73,11 +50,12 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watch
         process = subprocess.Popen(
             command, stdout=words, stderr=words, env={**os.environ, **environment}
         )
-        peak = Memory()
+        peak = 0
         while process.poll() is None:
-            looked = time.perf_counter()
+            # Of the processor, not of the clock: on a busy machine looks would be too rare.
+            looked = time.process_time()
             peak = max(peak, measure_memory(process.pid))
-            cost = time.perf_counter() - looked
+            cost = time.process_time() - looked
             try:
                 process.wait(max(SECONDS_BETWEEN_LOOKS, cost / LARGEST_PART_OF_TIME))
             except subprocess.TimeoutExpired:
@@ -86,11 +64,11 @@ def run_watched(command: Sequence[str], environment: Mapping[str, str]) -> Watch
         if process.returncode:
             words.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{words.read()[-3000:]}")
-    return Watched(seconds, peak.whole, peak.files, peak.own)
+    return Watched(seconds, peak)
 
 
-def measure_memory(process: int) -> Memory:
-    """Sum the memory of a process and its descendants."""
+def measure_memory(process: int) -> int:
+    """Sum the memory of a process and its descendants, bytes."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -99,19 +77,18 @@ def measure_memory(process: int) -> Memory:
         except OSError:
             continue  # it has ended meanwhile
         children.setdefault(parent, []).append(int(folder.name))
-    descendants, total = list(children.get(process, [])), _measure_one(process)
-    while descendants:
-        member = descendants.pop()
-        descendants += children.get(member, [])
+    family, total = [process], 0
+    while family:
+        member = family.pop()
+        family += children.get(member, [])
         total += _measure_one(member)
     return total
 
 
-def _measure_one(process: int) -> Memory:
+def _measure_one(process: int) -> int:
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        return Memory()
+        return 0
     kibibytes = {name: int(value.split()[0]) for name, value in (one.split(":") for one in lines)}
-    whole = kibibytes["Pss"] * 1024
-    return Memory(whole, kibibytes["Pss_File"] * 1024, whole)
+    return kibibytes["Pss"] * 1024

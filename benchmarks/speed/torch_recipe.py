@@ -1,4 +1,4 @@
-"""What a PyTorch tutorial teaches: a data set of files, a loader, a loop. Used by (b), (c), (d).
+"""What a PyTorch tutorial teaches: a data set of files, a loader, a loop. Used by (b) and (c).
 
 Two habits are better than the usual tutorial's, so that nobody wins by a straw man: the random
 crop keeps at least 70 % of the slice (the tutorial's default goes down to 8 %, which loses the
