@@ -43,8 +43,9 @@ from meninx.finetune import (
     make_views,
 )
 from meninx.finetune.activations import StoredActivations
+from meninx.finetune.batches import draw_batches
 from meninx.finetune.heads import build_head, fit_linear_head
-from meninx.finetune.trainer import draw_batches, train
+from meninx.finetune.trainer import train
 from meninx.study import Plan
 from tests.conftest import advise, draw_disc
 
@@ -259,6 +260,21 @@ def test_the_estimators_default_is_the_studys():
     assert tuple(classifier.extra_layers) == tuple(advised.extra_layers)
     assert classifier.recipe_ == advised.recipe
     assert classifier.cut == "auto"
+
+
+@pytest.mark.parametrize(
+    ("number", "wrong"),
+    [("epochs", 0), ("dropout", 1.5), ("learning_rate", -1e-3), ("views", 0), ("C", 0.0)],
+)
+def test_a_number_out_of_its_range_is_named(number, wrong):
+    with pytest.raises(StudyError, match=f"{number} of a recipe"):
+        Recipe(**{number: wrong})
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5, 10])
+def test_so_short_a_training_that_it_warms_up_for_one_step_still_runs(steps, discs):
+    recipe = replace(TINY, epochs=1, fewest_steps=steps, batch_size=18)
+    assert len(make("partial", recipe=recipe).fit(*discs).history_) == steps
 
 
 def test_presets_differ_in_what_they_cost_and_not_in_the_method():

@@ -12,6 +12,7 @@ from meninx.finetune.baselines import (
     make_histogram_classifier,
     make_majority_classifier,
 )
+from meninx.finetune.batches import count_steps
 from meninx.finetune.classifier import FineTunedClassifier, load_backbone
 from meninx.finetune.ensemble import Ensemble
 from meninx.finetune.folding import fold_batch_norm
@@ -19,7 +20,7 @@ from meninx.finetune.heads import build_head
 from meninx.finetune.precision import find_device
 from meninx.finetune.recipe import SCRATCH, Preset, Recipe
 from meninx.finetune.strategy import Strategy, count_trained
-from meninx.finetune.trainer import Epoch, count_steps
+from meninx.finetune.trainer import Epoch
 
 __all__ = [
     "SCRATCH",

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -20,12 +19,13 @@ from meninx.cohort import Image
 from meninx.errors import CohortError, StudyError
 from meninx.finetune.activations import Activations, ActivationStore
 from meninx.finetune.augmentation import OwnView, View, make_views
+from meninx.finetune.features import compute_features
 from meninx.finetune.heads import build_head, fit_linear_head
-from meninx.finetune.inputs import Inputs, list_images
+from meninx.finetune.inputs import Inputs, list_images, weigh_images
 from meninx.finetune.precision import find_device
 from meninx.finetune.recipe import Preset, Recipe
 from meninx.finetune.strategy import Strategy, copy_suffix
-from meninx.finetune.trainer import Loss, compute_features, train
+from meninx.finetune.trainer import Loss, train
 from meninx.matrix import count_advised_stages
 
 AUTO = "auto"
@@ -178,7 +178,7 @@ class FineTunedClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise CohortError("a classifier needs images of at least two classes")
         self.backbone_, self.cut_ = self.choose_network(images)
-        weights = _weigh(labels, self.class_weight, sample_weight)
+        weights = weigh_images(labels, self.class_weight, sample_weight)
         self.suffix_, self.history_ = self._copy_suffix(), []
         self.head_ = self._start_head(images, targets, weights)
         if not self.is_linear_probe:
@@ -383,22 +383,6 @@ def load_backbone(name: str, weights: Path | None = None) -> Backbone:
 @lru_cache(maxsize=16)
 def _load_backbone(name: str, weights: Path | None) -> Backbone:
     return Backbone.load(name, weights)
-
-
-def _weigh(
-    labels: np.ndarray,
-    class_weight: Mapping[Any, float] | str | None,
-    sample_weight: Sequence[float] | None,
-) -> np.ndarray:
-    """Join class and sample weights, ``(n,)``, 1 on average."""
-    weights: np.ndarray = compute_sample_weight(class_weight, labels)
-    if sample_weight is not None:
-        if len(sample_weight) != len(labels):
-            raise CohortError(f"{len(sample_weight)} weights were given with {len(labels)} labels")
-        weights = weights * np.asarray(sample_weight, dtype=float)
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
-        raise CohortError("sample weights are numbers of at least 0, not all of them 0")
-    return weights / weights.mean()
 
 
 def _join(prefix: nn.Module, suffix: nn.Module, head: nn.Module) -> nn.Sequential:

@@ -30,8 +30,9 @@ def fold_batch_norm(network: nn.Module, side: int) -> nn.Module:
     folded = copy.deepcopy(network).eval()
     for parent in list(folded.modules()):
         for (first, convolution), (second, norm) in pairwise(list(parent.named_children())):
-            is_pair = isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-            if is_pair and norm.num_features == convolution.out_channels:
+            if not (isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
+                continue
+            if norm.num_features == convolution.out_channels:
                 setattr(parent, first, fuse_conv_bn_eval(convolution, norm))
                 # timm's layer holds the activation that follows, too.
                 setattr(parent, second, getattr(norm, "act", None) or nn.Identity())

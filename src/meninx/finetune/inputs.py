@@ -1,11 +1,13 @@
-"""Inputs: what a caller gives as images becomes a list that every stage can read."""
+"""Inputs: images in any form become a list that every stage can read, each with its weight."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image as Picture
+from sklearn.utils.class_weight import compute_sample_weight
 
 from meninx.cohort import Image, Sample, as_head, as_pixels, scale_intensity
 from meninx.errors import CohortError, ImageError
@@ -47,6 +49,28 @@ def list_images(X: Inputs, crop_head: bool) -> list[Image]:
     if not images:
         raise CohortError("X holds no images: Found array with 0 sample(s)")
     return [_take_one(image, crop_head) for image in images]
+
+
+def weigh_images(
+    labels: np.ndarray,
+    class_weight: Mapping[Any, float] | str | None,
+    sample_weight: Sequence[float] | None,
+) -> np.ndarray:
+    """Join class and sample weights, ``(n,)``, 1 on average.
+
+    Raises
+    ------
+    CohortError
+        There are not as many as images, or one is negative or no number.
+    """
+    weights: np.ndarray = compute_sample_weight(class_weight, labels)
+    if sample_weight is not None:
+        if len(sample_weight) != len(labels):
+            raise CohortError(f"{len(sample_weight)} weights were given with {len(labels)} labels")
+        weights = weights * np.asarray(sample_weight, dtype=float)
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+        raise CohortError("sample weights are numbers of at least 0, not all of them 0")
+    return weights / weights.mean()
 
 
 def _take_one(image: Image | Picture, crop_head: bool) -> Image:

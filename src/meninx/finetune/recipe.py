@@ -2,6 +2,28 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
+
+from meninx.errors import StudyError
+
+RANGES = {
+    "epochs": (1, inf),
+    "fewest_steps": (2, inf),
+    "batch_size": (1, inf),
+    "learning_rate": (0, inf),
+    "head_rate_factor": (0, inf),
+    "warm_up": (0, 1),
+    "weight_decay": (0, inf),
+    "largest_gradient": (0, inf),
+    "label_smoothing": (0, 1),
+    "dropout": (0, 1),
+    "averaged": (0, 1),
+    "head_start": (1e-9, inf),
+    "C": (1e-9, inf),
+    "views": (1, 64),
+    "augmentation": (0, 10),
+    "image_size": (8, 4096),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,11 @@ class Recipe:
     image_size
         Side of the square that images are resized to, pixels; None for what the backbone was
         pretrained on.
+
+    Raises
+    ------
+    StudyError
+        A number is out of its range.
     """
 
     epochs: int = 20
@@ -69,6 +96,12 @@ class Recipe:
     augmentation: float = 1.0
     trains_statistics: bool = False
     image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise StudyError(f"{name} of a recipe is {low:g} to {high:g}, not {value!r}")
 
 
 class Preset(StrEnum):

@@ -1,9 +1,9 @@
 """The trainer: a suffix and a head learn by gradient descent."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,14 +13,12 @@ from torch.optim.swa_utils import AveragedModel, get_swa_multi_avg_fn
 
 from meninx.errors import TrainingError
 from meninx.finetune.activations import Activations
+from meninx.finetune.batches import count_steps, draw_batches
 from meninx.finetune.precision import autocast
 from meninx.finetune.recipe import Recipe
 
 # From logits (b, k) and class indices (b,) to the loss of each image (b,).
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-# The rows of some images, and the view that each is seen in.
-Batch = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -84,15 +82,16 @@ def train(
     TrainingError
         A weight is no finite number any more.
     """
-    loss = loss or _make_loss(recipe)
+    smoothing = recipe.label_smoothing
+    loss = loss or partial(functional.cross_entropy, label_smoothing=smoothing, reduction="none")
     truth, importance = torch.as_tensor(targets), torch.as_tensor(weights, dtype=torch.float32)
     network = nn.Sequential(suffix, head).to(device).train()
     network.to(memory_format=torch.channels_last)
-    if not recipe.trains_statistics:
-        _keep_statistics(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and not recipe.trains_statistics:
+            module.eval()
     parameters = [one for one in network.parameters() if one.requires_grad]
-    epochs = draw_batches(len(targets), recipe, seed)
-    steps = sum(len(batches) for batches in epochs)
+    epochs, steps = draw_batches(len(targets), recipe, seed), count_steps(len(targets), recipe)
     optimiser, schedule = _make_optimiser(suffix, head, recipe, steps)
     average = AveragedModel(network, multi_avg_fn=get_swa_multi_avg_fn())
     first_averaged = steps - round(recipe.averaged * steps)
@@ -110,7 +109,8 @@ def train(
                 with autocast(device):
                     logits = network(inputs)
                 each = loss(logits.float(), truth[rows].to(device))
-                mean = (each * importance[rows].to(device)).sum() / importance[rows].sum()
+                counts = importance[rows].to(device)
+                mean = (each * counts).sum() / counts.sum().clamp_min(1e-12)
                 mean.backward()
                 nn.utils.clip_grad_norm_(parameters, recipe.largest_gradient)
                 optimiser.step()
@@ -134,66 +134,6 @@ def train(
     return history
 
 
-def count_steps(images: int, recipe: Recipe) -> int:
-    """Count the optimiser's steps on some training images."""
-    parts, epochs = _count_parts_and_epochs(images, recipe)
-    return parts * epochs
-
-
-def _count_parts_and_epochs(images: int, recipe: Recipe) -> tuple[int, int]:
-    parts = max(1, round(images / recipe.batch_size))
-    return parts, max(recipe.epochs, math.ceil(recipe.fewest_steps / parts))
-
-
-def draw_batches(images: int, recipe: Recipe, seed: int) -> list[list[Batch]]:
-    """Draw which images each step of each epoch sees, and in which of their views."""
-    random = np.random.default_rng(seed)
-    # Equal parts: a small last batch would have no batch statistics worth the name.
-    parts, epochs = _count_parts_and_epochs(images, recipe)
-    return [
-        [
-            (rows.tolist(), random.integers(recipe.views, size=len(rows)).tolist())
-            for rows in np.array_split(random.permutation(images), parts)
-        ]
-        for _ in range(epochs)
-    ]
-
-
-def compute_features(
-    suffix: nn.Module, activations: Activations, views: int, device: torch.device
-) -> torch.Tensor:
-    """Run a suffix over every image in all its views: ``(n, v, d)`` float32."""
-    suffix = suffix.to(device).to(memory_format=torch.channels_last).eval()
-    with torch.inference_mode(), autocast(device):
-        found = [suffix(_take_views(activations, row, views, device)).float().cpu()
-                 for row in range(len(activations))]  # fmt: skip
-    suffix.to("cpu")
-    return torch.stack(found)
-
-
-def _take_views(
-    activations: Activations, row: int, views: int, device: torch.device
-) -> torch.Tensor:
-    inputs = activations.batch([row] * views, range(views)).to(device)
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
-
-
-def _make_loss(recipe: Recipe) -> Loss:
-    def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(
-            logits, targets, label_smoothing=recipe.label_smoothing, reduction="none"
-        )
-
-    return cross_entropy
-
-
-def _keep_statistics(network: nn.Module) -> None:
-    """Let BatchNorm go on with the statistics that it has."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.eval()
-
-
 def _make_optimiser(
     suffix: nn.Module, head: nn.Module, recipe: Recipe, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -203,7 +143,9 @@ def _make_optimiser(
         for part in (suffix, head)
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+    # It divides by zero where the warm-up is a single step.
+    warm_up = min(max(recipe.warm_up, 2 / steps), 1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rates, total_steps=steps, pct_start=recipe.warm_up
+        optimiser, rates, total_steps=steps, pct_start=warm_up
     )
     return optimiser, schedule

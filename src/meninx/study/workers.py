@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -76,7 +77,9 @@ class Workers:
         calls = (delayed(_call)(os.getpid(), function, arguments) for arguments in work)
         try:
             with parallel_config("loky", inner_max_num_threads=1):
-                yield from parallel(calls)
+                with _interrupts_ignored():
+                    results = parallel(calls)
+                yield from results
         except TerminatedWorkerError as error:
             raise StudyError(
                 "a worker process was ended from outside, as the system does when memory runs "
@@ -89,6 +92,22 @@ def _call(parent: int, function: Callable[..., Result], arguments: tuple[object,
     result = function(*arguments)
     _trim_memory()
     return result
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Start processes inside that do not hear Ctrl-C: it is the study that ends them then.
+
+    Each would else show a traceback of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @cache
