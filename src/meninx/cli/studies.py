@@ -102,6 +102,8 @@ def study(
     as_json: AsJson = False,
 ) -> None:
     """Find the best model that DATA allows, and how good it really is."""
+    # Before the libraries are imported, which takes seconds.
+    say("reading the images …")
     from meninx.evaluate import Aggregation
     from meninx.finetune import Preset
     from meninx.matrix import Borders
