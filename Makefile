@@ -22,10 +22,10 @@ test: $(READY)
 	$(VENV)/bin/ruff check src tests benchmarks
 	$(VENV)/bin/ruff format --check src tests benchmarks
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile
 
 test-all: $(READY)
-	$(VENV)/bin/pytest -m ""
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m ""
 
 # Goes on where it stopped: benchmarks/speed.jsonl keeps what was measured.
 bench: $(READY)

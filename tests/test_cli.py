@@ -44,7 +44,8 @@ def run(disc_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "run"
     command = [
         sys.executable, "-m", "meninx", "study", disc_folder, "-o", out, "--backbones", LITE0,
-        "--strategies", "frozen", "--folds", "2", "--repeats", "1", "--seed", "3", "--json",
+        "--strategies", "frozen", "--folds", "2", "--repeats", "1", "--seed", "3", "--jobs", "1",
+        "--json",
     ]  # fmt: skip
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -93,14 +94,22 @@ def test_a_study_does_not_pass_on_what_libraries_tell_programmers(run):
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(call, disc_folder, tmp_path):
     out = tmp_path / "run"
-    code, output, _ = call("study", disc_folder, "-o", out, "--dry-run", "--json")
+    code, output, _ = call("study", disc_folder, "-o", out, "--jobs", 1, "--dry-run", "--json")
     cells = [cell["cell"] for cell in json.loads(output)["cells"]]
     assert code == 0 and f"{LITE0}-frozen" in cells and not out.exists()
 
 
 def test_a_dry_run_tells_people_how_long_cells_and_study_take(call, disc_folder, tmp_path):
     _, output, _ = call(
-        "study", disc_folder, "-o", tmp_path / "run", "--backbones", LITE0, "--dry-run"
+        "study",
+        disc_folder,
+        "-o",
+        tmp_path / "run",
+        "--strategies",
+        "frozen",
+        "--jobs",
+        1,
+        "--dry-run",
     )
     assert "< 1 s" in output
     assert re.search(r"The whole study takes some \d+ (s|min) to \d+ (s|min) on", output)
@@ -213,6 +222,7 @@ def test_two_runs_are_compared(call, run):
     assert code == 0 and json.loads(output)["difference"] == 0
 
 
+@pytest.mark.slow
 def test_a_phantom_is_written(call, tmp_path):
     code, _, _ = call("phantom", tmp_path / "phantom", "--seed", "1")
     assert code == 0 and (tmp_path / "phantom" / "manifest.csv").is_file()

@@ -231,7 +231,7 @@ def test_different_patients_of_real_sets_are_no_copies(name):
     assert between_patients(samples, find_copies(samples)) == []
 
 
-@pytest.mark.parametrize("count", [53, 12])
+@pytest.mark.parametrize("count", [pytest.param(53, marks=pytest.mark.slow), 12])
 def test_different_patients_in_a_draw_of_registered_brains_are_no_copies(count):
     samples = open_set("alzheimer")
     for seed in range(3):

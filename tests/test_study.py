@@ -214,13 +214,13 @@ class SlowWorkers:
                 yield None
 
 
-def run_slowly(cohort, tmp_path, limit, repeats=3):
+def run_slowly(cohort, tmp_path, limit, repeats=3, is_fresh=True):
     plan = Plan.make(advise("partial", 1), (LITE0,), folds=3, repeats=repeats)
     splits = split_by_patient(cohort.labels, cohort.groups, folds=3, repeats=repeats)
     paces = {cell.name: Pace(start=1 / 12) for cell in plan.cells if cell.is_fitted}
     clock = Clock(limit, 1, len(cohort.samples), 3, paces)
     folder = RunFolder(tmp_path / "run")
-    folder.begin({}, is_fresh=True)
+    folder.begin({}, is_fresh=is_fresh)
     runner = Runner(cohort, splits, folder, 0, SlowWorkers(clock), clock, StudyProgress())
     return runner.run(plan)
 
@@ -231,6 +231,15 @@ def test_without_a_limit_everything_is_run(disc_cohort, tmp_path):
     assert {len(one.predictions.probabilities) for one in results.values()} == {3, 1}
     for result in results.values():
         assert (result.predictions.probabilities.argmax(axis=2) == disc_cohort.labels).all()
+
+
+def test_a_study_that_goes_on_with_less_time_has_equal_repeats_too(disc_cohort, tmp_path):
+    plan, _ = run_slowly(disc_cohort, tmp_path, limit=None)
+    (tmp_path / "run" / "cells" / f"{LITE0}-partial-stage7" / "cell.json").unlink()
+    plan, results = run_slowly(disc_cohort, tmp_path, limit=41, is_fresh=False)
+    assert len({cell.repeats for cell in plan.candidates}) == 1
+    for cell in plan.candidates:
+        assert len(results[cell.name].predictions.probabilities) == cell.repeats
 
 
 @pytest.mark.parametrize("limit", [1, 45, 55, 70, 90])
@@ -312,11 +321,6 @@ def test_work_is_taken_as_workers_become_free():
     next(results)
     assert len(taken) < 20
     assert len(list(results)) == 19
-
-
-def test_a_worker_that_is_killed_ends_the_study_in_a_sentence():
-    with pytest.raises(StudyError, match=r"ended from outside.*--jobs 1"):
-        list(Workers(2).run(_kill_oneself, [(number,) for number in range(4)]))
 
 
 ORPHANS = """
@@ -721,3 +725,11 @@ def test_a_study_of_patients_with_images_of_several_labels_keeps_them_apart_and_
     indonesian = (run / "report.html").read_text()
     assert "Pasien dengan citra dari beberapa kelas: 4 dari 7 pasien." in indonesian
     assert "4 dari 7 pasien memiliki citra dengan beberapa label" in indonesian
+
+
+# Last, since the workers of the tests before are no longer there then
+
+
+def test_a_worker_that_is_killed_ends_the_study_in_a_sentence():
+    with pytest.raises(StudyError, match=r"ended from outside.*--jobs 1"):
+        list(Workers(2).run(_kill_oneself, [(number,) for number in range(4)]))

@@ -63,11 +63,27 @@ class Runner:
         self._fill(missing)
         results = {name: result for name, result in earlier.items() if result is not None}
         results |= self._run_missing(missing)
+        results |= self._make_repeats_equal(results)
         plan = _keep_what_was_run(plan, results, self.clock)
         for cell in plan.cells:
             if cell.members and cell.name not in results:
                 results[cell.name] = self._average(cell, results)
         return plan, {cell.name: results[cell.name] for cell in plan.cells}
+
+    def _make_repeats_equal(self, results: Mapping[str, CellResult]) -> dict[str, CellResult]:
+        """Give candidates the repeats that all of them have, where a time limit cut some short."""
+        candidates = [one for one in results.values() if one.cell.role is Role.CANDIDATE]
+        least = min((one.cell.repeats for one in candidates), default=0)
+        shortened = {}
+        for result in candidates:
+            if result.cell.repeats > least and (stored := self.folder.read_cell(result.cell.name)):
+                table, _ = stored
+                table = table[table["repeat"] < least].reset_index(drop=True)
+                cell = replace(result.cell, repeats=least)
+                record = {**cell.as_dict(), "seconds": result.seconds}
+                self.folder.write_cell(cell.name, table, record)
+                shortened[cell.name] = CellResult(cell, self._order(table), result.seconds)
+        return shortened
 
     def _fill(self, cells: Sequence[Cell]) -> None:
         """Compute the activations that cells read, each image once a backbone."""
