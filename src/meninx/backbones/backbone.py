@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from meninx.backbones import preparation
-from meninx.backbones.architectures import find_architecture
+from meninx.backbones.architectures import Architecture, find_architecture
 from meninx.backbones.stages import Dissection, Stage, dissect
 from meninx.backbones.weights import WeightsKind, WeightsSource, find_weights, load_weights
 from meninx.errors import BackboneError
@@ -83,14 +83,7 @@ class Backbone:
         dissection = dissect(name, network, architecture.input_size)
         path, source = find_weights(architecture, weights)
         load_weights(network, path, source)
-        return cls._of_pieces(
-            architecture.name,
-            architecture.input_size,
-            architecture.mean,
-            architecture.std,
-            dissection,
-            source,
-        )
+        return cls._of_architecture(architecture, dissection, source)
 
     @classmethod
     def untrained(cls, name: str, seed: int = 0) -> Self:
@@ -107,14 +100,7 @@ class Backbone:
         network = architecture.build(seed)
         dissection = dissect(name, network, architecture.input_size)
         source = WeightsSource(WeightsKind.RANDOM, f"seed {seed}", sha256="")
-        return cls._of_pieces(
-            architecture.name,
-            architecture.input_size,
-            architecture.mean,
-            architecture.std,
-            dissection,
-            source,
-        )
+        return cls._of_architecture(architecture, dissection, source)
 
     @classmethod
     def from_module(
@@ -148,6 +134,19 @@ class Backbone:
         dissection = dissect(name, copied, input_size)
         source = WeightsSource(WeightsKind.FILE, "given as a module", digest.hexdigest())
         return cls._of_pieces(name, input_size, mean, std, dissection, source)
+
+    @classmethod
+    def _of_architecture(
+        cls, architecture: Architecture, dissection: Dissection, source: WeightsSource
+    ) -> Self:
+        return cls._of_pieces(
+            architecture.name,
+            architecture.input_size,
+            architecture.mean,
+            architecture.std,
+            dissection,
+            source,
+        )
 
     @classmethod
     def _of_pieces(
