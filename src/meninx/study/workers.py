@@ -71,6 +71,7 @@ class Workers:
                 with one_thread():
                     yield function(*arguments)
             return
+        _trim_memory()
         parallel = Parallel(
             self.count, batch_size=1, pre_dispatch=self.count, return_as="generator"
         )
