@@ -36,9 +36,9 @@ def made_brief():
 
     with pytest.MonkeyPatch.context() as patch:
         for preset, recipe in PRESETS.items():
-            patch.setitem(PRESETS, preset, replace(recipe, epochs=2, fewest_steps=2, views=2))
+            patch.setitem(PRESETS, preset, replace(recipe, epochs=2, fewest_steps=3, views=2))
         patch.setattr(
-            "meninx.study.plan.SCRATCH", replace(SCRATCH, epochs=1, fewest_steps=2, views=2)
+            "meninx.study.plan.SCRATCH", replace(SCRATCH, epochs=1, fewest_steps=3, views=2)
         )
         patch.setattr("meninx.study.examples.MOST_FORGOTTEN", 2)
         yield

@@ -53,7 +53,7 @@ def make_tiny(size: int, views: int = 3, seed: int = 0) -> FineTunedClassifier:
     return FineTunedClassifier(
         "test_efficientnet",
         "scratch",
-        recipe=replace(SCRATCH, views=views, image_size=size, epochs=2, fewest_steps=2),
+        recipe=replace(SCRATCH, views=views, image_size=size, epochs=2, fewest_steps=3),
         crop_head=False,
         random_state=seed,
     )

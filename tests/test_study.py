@@ -370,7 +370,7 @@ def make_tasks(cohort, models):
     """A partial cell's task of each of two folds."""
     plan = Plan.make(advise("partial", 1), (LITE0,))
     (cell,) = [cell for cell in plan.candidates if cell.cut == "stage7"]
-    small = replace(cell.recipe, epochs=1, fewest_steps=2, views=2, image_size=64)
+    small = replace(cell.recipe, epochs=1, fewest_steps=3, views=2, image_size=64)
     cell = replace(cell, recipe=small)
     splits = split_by_patient(cohort.labels, cohort.groups, folds=2, repeats=1)
     return [Task(cell, split, 0, models=models) for split in splits]

@@ -8,7 +8,7 @@ from meninx.errors import StudyError
 
 RANGES = {
     "epochs": (1, inf),
-    "fewest_steps": (2, inf),
+    "fewest_steps": (3, inf),
     "batch_size": (1, inf),
     "learning_rate": (0, inf),
     "head_rate_factor": (0, inf),

@@ -143,8 +143,8 @@ def _make_optimiser(
         for part in (suffix, head)
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-    # It divides by zero where the warm-up is a single step.
-    warm_up = min(max(recipe.warm_up, 2 / steps), 1.0)
+    # It divides by zero where one of its two phases is a single step.
+    warm_up = min(max(recipe.warm_up, 2 / steps), 1 - 1 / steps)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rates, total_steps=steps, pct_start=warm_up
     )
