@@ -85,8 +85,7 @@ def train(
     smoothing = recipe.label_smoothing
     loss = loss or partial(functional.cross_entropy, label_smoothing=smoothing, reduction="none")
     truth, importance = torch.as_tensor(targets), torch.as_tensor(weights, dtype=torch.float32)
-    network = nn.Sequential(suffix, head).to(device).train()
-    network.to(memory_format=torch.channels_last)
+    network = nn.Sequential(suffix, head).to(device).to(memory_format=torch.channels_last).train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and not recipe.trains_statistics:
             module.eval()
@@ -95,8 +94,7 @@ def train(
     optimiser, schedule = _make_optimiser(suffix, head, recipe, steps)
     average = AveragedModel(network, multi_avg_fn=get_swa_multi_avg_fn())
     first_averaged = steps - round(recipe.averaged * steps)
-    history: list[Epoch] = []
-    step = 0
+    history, step = list[Epoch](), 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for number, batches in enumerate(epochs, 1):
