@@ -121,9 +121,9 @@ class Runner:
             done.setdefault(cell.name, []).append((split, result))
             self.progress.advance(self.clock.predict_fit(cell) / self.workers.count)
             self.clock.note(cell, result.seconds)
-            if len(done[cell.name]) == len(self._splits_of(cell, cell.repeats)):
+            if len(done[cell.name]) == sum(one.repeat < cell.repeats for one in self.splits):
                 results[cell.name] = self._write(cell, done.pop(cell.name))
-        # Where time ran out, all candidates keep the repeats that all of them have.
+        # Those that a time limit gave fewer repeats than were planned.
         for cell in cells:
             if cell.name in done:
                 results[cell.name] = self._write(cell, done.pop(cell.name))
@@ -162,9 +162,6 @@ class Runner:
                 yield Task(
                     cell, split, self.seed, self.cohort.is_framed, self.workers.device, models
                 )
-
-    def _splits_of(self, cell: Cell, repeats: int) -> list[Split]:
-        return [split for split in self.splits if split.repeat < min(repeats, cell.repeats)]
 
     def _write(self, cell: Cell, done: Sequence[tuple[Split, TaskResult]]) -> CellResult:
         """Write the out-of-fold predictions of a cell, whole repeats of them."""
