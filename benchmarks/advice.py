@@ -1,8 +1,8 @@
 """Was the matrix's advice right? Many draws whose truth is known, and docs/advice.md from them.
 
 A draw takes few training images from one half of a source and is tested on the whole other half
-(other patients), so that each cell's true balanced accuracy is known to some two points. Every
-cell that the matrix could have advised is trained on every draw; what the rules advise is looked
+(other patients), so that each model's true balanced accuracy is known to some two points. Every
+model that the matrix could have advised is trained on every draw; what the rules advise is looked
 up afterwards, so that rules can be changed without training again.
 
     python benchmarks/advice.py run --data ../shared/data/cemri --work /tmp/advice
@@ -28,9 +28,9 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from threadpoolctl import threadpool_limits
 
 from meninx.backbones import Backbone
-from meninx.cohort import Cohort, phantom
+from meninx.cohort import Cohort
 from meninx.finetune import FineTunedClassifier, Recipe
-from meninx.matrix.advice import SIZE_RULES, Borders, advise
+from meninx.matrix.advice import SIZE_RULES, Thresholds, advise
 from meninx.matrix.similarity import measure_similarity, observe
 from meninx.matrix.transferability import (
     measure_h_score,
@@ -38,6 +38,7 @@ from meninx.matrix.transferability import (
     measure_nearest_neighbours,
     measure_probe,
 )
+from meninx.phantom import phantom
 
 # Class sizes of the flagship; a draw of n images has them in proportion.
 PROPORTIONS = np.array([16, 22, 15]) / 53
@@ -57,7 +58,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cell that the matrix could advise."""
+    """A model that the matrix could advise."""
 
     backbone: str
     strategy: str
@@ -116,7 +117,7 @@ def run_candidate(cohort: Cohort, draw: Draw, candidate: Candidate) -> dict[str,
             candidate.strategy,
             candidate.cut,
             recipe=Recipe(views=candidate.views),
-            crop_head=cohort.is_framed,
+            crop_head=cohort.is_cropped,
             random_state=draw.number,
         ).fit(cohort.images[train], cohort.labels[train])
         seconds = time.perf_counter() - started
@@ -210,7 +211,7 @@ def judge(cohort: Cohort, draw: Draw, outcomes: list[dict[str, Any]]) -> Judged:
     seen = dict(zip(LITE, observations, strict=True))
     similarity = measure_similarity(seen[LITE[0]].moments, patients)
     parameters = dict.fromkeys([*similarity.by_stage(), "head"], 0)
-    advice = advise(draw.size / 3, similarity.kl, similarity.by_stage(), parameters, Borders())
+    advice = advise(draw.size / 3, similarity.kl, similarity.by_stage(), parameters, Thresholds())
     by_backbone = {o["backbone"]: o["balanced_accuracy"] for o in outcomes if o["views"] == 1}
     truth = [by_backbone[name] for name in LITE]
     scores = {
@@ -293,7 +294,7 @@ def write_page(judged: list[Judged]) -> str:
     return page.format(
         draws=len(judged),
         views=VIEWS,
-        border=Borders().similarity,
+        border=Thresholds().similarity,
         most=SIZE_RULES[0].most_stages,
         dashes=" | ".join("---" for _ in columns),
         policies="\n".join(rows),

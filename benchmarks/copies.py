@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from meninx.cohort import Sample, phantom
-from meninx.cohort.copies import find_copies
-from meninx.cohort.listing import Entry, list_folder, list_manifest
+from meninx.cohort import Sample
+from meninx.cohort.file_index import Entry, list_folder, list_manifest
+from meninx.cohort.near_duplicates.confirm import find_copies
 from meninx.cohort.sampling import USUAL_RULE, read_samples
+from meninx.phantom import phantom
 
 SETS = ("alzheimer", "busi", "skin", "wbc", "handsigns", "steel", "catsdogs")
 Change = Callable[[Image.Image], Image.Image]

@@ -149,9 +149,10 @@ def mutate(content: bytes, other: bytes, chance: random.Random) -> bytes:
 
 def read_hostile(path: Path) -> str:
     """Read a file in every way that the cohort stage does; say how it ended."""
-    from meninx.cohort import Cohort, read_image
-    from meninx.cohort.headers import is_dicom, read_headers
+    from meninx.cohort import Cohort
     from meninx.errors import MeninxError
+    from meninx.imaging import read_image
+    from meninx.imaging.dicom_headers import is_dicom, read_headers
 
     try:
         if path.suffix == ".csv":

@@ -1,6 +1,6 @@
 """Where a heatmap should be taken: how much of it lies on the lesion, and does it know the model.
 
-``python -m benchmarks.heatmaps`` fits the partial cell on two folds of a phantom, draws heatmaps
+``python -m benchmarks.heatmaps`` fits the partial model on two folds of a phantom, draws heatmaps
 of the lesions of the patients left out in several ways, and writes docs/explanations.md.
 """
 
@@ -13,21 +13,23 @@ import torch
 from captum.attr import LayerActivation, LayerGradCam
 from torch import nn
 
-from meninx.cohort import Cohort, phantom, read_image
+from meninx.cohort import Cohort
 from meninx.evaluate import split_by_patient
 from meninx.explain import (
-    Forgetting,
     Localisation,
     Marked,
     Sanity,
+    WeightRandomization,
     crop_to_image,
     explain,
-    forget,
     occlude,
+    randomize_weights,
 )
 from meninx.explain.heatmap import HeatmapMethod, scale_by_peak
+from meninx.explain.lesions import find_lesion
 from meninx.finetune import FineTunedClassifier
-from meninx.study.lesions import find_lesion
+from meninx.imaging import read_image
+from meninx.phantom import phantom
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanations.md"
 COUNTS = {"lm": 48, "leukemia": 66, "normal": 45}
@@ -78,9 +80,9 @@ def compare(cohort: Cohort) -> list[str]:
     label = cohort.classes.index("lm")
     splits = split_by_patient(cohort.labels, cohort.groups, FOLDS, 1, 0, cohort.folds)
     marked: dict[str, list[Marked]] = defaultdict(list)
-    forgotten: dict[str, list[Forgetting]] = defaultdict(list)
+    forgotten: dict[str, list[WeightRandomization]] = defaultdict(list)
     for split in splits[:FOLDS_FITTED]:
-        classifier = FineTunedClassifier(strategy="partial", cut=CUT, crop_head=cohort.is_framed)
+        classifier = FineTunedClassifier(strategy="partial", cut=CUT, crop_head=cohort.is_cropped)
         classifier.fit(cohort.images[split.train], cohort.labels[split.train])
         network = classifier.network_
         samples = [cohort.samples[row] for row in split.test if cohort.labels[row] == label]
@@ -97,11 +99,11 @@ def compare(cohort: Cohort) -> list[str]:
                     marked[name].append(own)
             if method is not occlude:
                 few = inputs[:FORGOTTEN]
-                forgotten[name].append(forget(method, network, few, [label] * len(few)))
+                forgotten[name].append(randomize_weights(method, network, few, [label] * len(few)))
     return [_write_row(name, marked[name], forgotten[name]) for name in METHODS]
 
 
-def _write_row(name: str, marked: list[Marked], forgotten: list[Forgetting]) -> str:
+def _write_row(name: str, marked: list[Marked], forgotten: list[WeightRandomization]) -> str:
     found = Localisation.average(marked)
     gain = f"{found.gain.value:.2f} ({found.gain.low:.2f} to {found.gain.high:.2f})"
     alike = "–"
@@ -130,7 +132,7 @@ def main() -> None:
         "| --- | --- | --- | --- | --- |",
         *rows,
         "",
-        "The last map of the network has 7 × 7 cells, and on it Grad-CAM does no better than "
+        "The last map of the network has 7 × 7 models, and on it Grad-CAM does no better than "
         "chance. So `explain` takes the last map with at least 14 × 14. LayerCAM does about as "
         "well there, within the intervals. Maps of earlier stages find no more of the lesion, and "
         "are more alike for a network that knows nothing: they show edges. Occlusion looks at "

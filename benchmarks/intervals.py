@@ -17,32 +17,32 @@ import skimage
 from tests.simulated_studies import (
     find_truth,
     shuffle_labels,
-    simulate_cell,
-    simulate_cells,
     simulate_learning,
+    simulate_model,
+    simulate_models,
 )
 
 from meninx.cohort import Cohort, as_head, fingerprint_of
 from meninx.errors import ImageError
 from meninx.evaluate import (
     Estimate,
-    NoveltyDetector,
+    assess_calibration,
     compare_with_each,
     evaluate,
     fit_learning_curve,
-    judge_chance,
-    judge_trust,
     measure_predictive_values,
+    permutation_test,
     select_best,
 )
 from meninx.evaluate.bootstrap import draw_patients
 from meninx.evaluate.learning_curve import PowerLaw
 from meninx.evaluate.scores import measure_balanced_accuracy
+from meninx.ood import OODDetector
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 STUDIES = 400
-# Of choices among cells: with half as many as above, chance alone showed 99 % for 97.
+# Of choices among models: with half as many as above, chance alone showed 99 % for 97.
 CHOICES = 1000
 SKILLS = (0.0, 1.0, 2.0, 2.6, 3.4)
 SETTINGS = {
@@ -93,15 +93,15 @@ def measure_coverage() -> str:
             truth, by_class = find_truth(skill)
             held: dict[str, float] = defaultdict(float)
             for study in range(STUDIES):
-                cell = simulate_cell(random, skill, **settings)
-                scores = evaluate(cell, seed=study)
+                model = simulate_model(random, skill, **settings)
+                scores = evaluate(model, seed=study)
                 for score in SHOWN:
                     held[score] += holds(scores.overall[score], truth[score])
                 held["class"] += holds(
                     scores.by_class["a"]["sensitivity"], by_class["sensitivity"][0]
                 )
-                draws = draw_patients(cell.labels, cell.patients, 500, seed=study)
-                low, high = np.quantile(measure_balanced_accuracy(cell, draws), [0.025, 0.975])
+                draws = draw_patients(model.labels, model.patients, 500, seed=study)
+                low, high = np.quantile(measure_balanced_accuracy(model, draws), [0.025, 0.975])
                 held["percentile"] += low <= truth["balanced_accuracy"] <= high
             columns = (*SHOWN, "class", "percentile")
             rows.append(
@@ -119,24 +119,24 @@ def measure_coverage() -> str:
 
 
 def measure_choice() -> str:
-    """Show what choosing among cells does to the naive score and to the headline."""
+    """Show what choosing among models does to the naive score and to the headline."""
     rows = []
     cases = {
-        "30 cells, labels shuffled": [1.0] * 30,
-        "10 equal cells": [1.0] * 10,
-        "10 equal good cells": [2.0] * 10,
-        "10 cells, all different": list(np.linspace(1.6, 2.6, 10)),
-        "10 excellent cells": [2.6] * 10,
+        "30 models, labels shuffled": [1.0] * 30,
+        "10 equal models": [1.0] * 10,
+        "10 equal good models": [2.0] * 10,
+        "10 models, all different": list(np.linspace(1.6, 2.6, 10)),
+        "10 excellent models": [2.6] * 10,
     }
     for name, skills in cases.items():
         for repeats in (1, 5):
             random = np.random.default_rng(0)
             naive, headline, held, width, naive_held = [], [], [], [], []
             for study in range(CHOICES):
-                cells = simulate_cells(random, skills, repeats=repeats)
+                models = simulate_models(random, skills, repeats=repeats)
                 if "shuffled" in name:
-                    cells = shuffle_labels(random, cells)
-                selection = select_best({str(i): cell for i, cell in enumerate(cells)}, study)
+                    models = shuffle_labels(random, models)
+                selection = select_best({str(i): model for i, model in enumerate(models)}, study)
                 truth = (
                     1 / 3
                     if "shuffled" in name
@@ -159,7 +159,7 @@ def measure_choice() -> str:
                 ]
             )
     header = [
-        "cells",
+        "models",
         "repeats",
         "naive: points too high",
         "naive: coverage, %",
@@ -177,15 +177,15 @@ def measure_tests() -> str:
         random = np.random.default_rng(0)
         found, any_found, held, chance = [], [], [], []
         for study in range(STUDIES // 2):
-            cells = simulate_cells(random, [skill] * 5)
-            others = {str(i): cell for i, cell in enumerate(cells[1:])}
-            compared = list(compare_with_each(cells[0], others, study).values())
+            models = simulate_models(random, [skill] * 5)
+            others = {str(i): model for i, model in enumerate(models[1:])}
+            compared = list(compare_with_each(models[0], others, study).values())
             found.append(compared[0].p_value < 0.05)
             held.append(holds(compared[0].difference, 0))
             any_found.append(min(comparison.p_adjusted for comparison in compared) < 0.05)
-            shuffled = shuffle_labels(random, cells)
-            named = {str(i): cell for i, cell in enumerate(shuffled)}
-            chance.append(judge_chance(named, study).p_value < 0.05)
+            shuffled = shuffle_labels(random, models)
+            named = {str(i): model for i, model in enumerate(shuffled)}
+            chance.append(permutation_test(named, study).p_value < 0.05)
         rows.append(
             [
                 f"{find_truth(skill)[0]['balanced_accuracy']:.2f}",
@@ -215,8 +215,8 @@ def measure_trust() -> str:
             worth = alarms[0] / sum(alarms)
             values: dict[str, list[float]] = defaultdict(list)
             for study in range(STUDIES):
-                cell = simulate_cell(random, skill, scale=scale, **settings)
-                trust = judge_trust(cell, study)
+                model = simulate_model(random, skill, scale=scale, **settings)
+                trust = assess_calibration(model, study)
                 sets = trust.sets
                 values["coverage"].append(sets.coverage.value)
                 values["class"].append(min(one.coverage.value for one in sets.by_class.values()))
@@ -225,7 +225,7 @@ def measure_trust() -> str:
                 values["perfect"].append(trust.before.error_if_perfect)
                 values["after"].append(trust.after.error.value)
                 values["perfect after"].append(trust.after.error_if_perfect)
-                predictive = measure_predictive_values(cell, prevalence, study)["a"].ppv
+                predictive = measure_predictive_values(model, prevalence, study)["a"].ppv
                 values["ppv"].append(holds(predictive, worth))
                 values["held"].append(holds(trust.before.error, truth["calibration_error"]))
             means = {key: np.mean(found) for key, found in values.items()}
@@ -311,10 +311,10 @@ def read_what_can_be_read(files: Iterable[Path]) -> list[np.ndarray]:
     return images
 
 
-def measure_novelty() -> str:
+def measure_ood() -> str:
     """Count which images the detector of the 53 real ones flags."""
     cohort = Cohort.open(DATA / "cemri53")
-    detector = NoveltyDetector.learn(cohort.images, cohort.groups)
+    detector = OODDetector.fit(cohort.images, cohort.groups)
     learned_from = {sample.fingerprint for sample in cohort.samples}
     random = np.random.default_rng(0)
     scans, pictures = Path(pydicom.__file__).parent, Path(skimage.__file__).parent
@@ -338,7 +338,7 @@ def measure_novelty() -> str:
     rows = []
     for kind, files in kinds.items():
         assessed = detector.assess(read_what_can_be_read(files))
-        flagged = sum(novelty.is_out_of_distribution for novelty in assessed)
+        flagged = sum(ood.is_out_of_distribution for ood in assessed)
         rows.append([kind, len(assessed), flagged])
     rate = detector.false_alarm_rate
     rows.append(
@@ -361,7 +361,7 @@ def main() -> None:
         "tests": measure_tests,
         "trust": measure_trust,
         "learning": measure_learning,
-        "novelty": measure_novelty,
+        "ood": measure_ood,
     }.items():
         tables[name] = measure()
         print(name, round(time.process_time() - started), "s", flush=True)

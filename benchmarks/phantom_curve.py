@@ -15,14 +15,15 @@ import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from meninx.cohort import Cohort, phantom
+from meninx.cohort import Cohort
 from meninx.evaluate import LearningCurve, Predictions, split_by_patient
 from meninx.evaluate.learning_curve import Forecast
 from meninx.finetune import Recipe, Strategy
+from meninx.phantom import phantom
 from meninx.study.further import run_learning_curve
-from meninx.study.plan import Cell, Role
+from meninx.study.plan import Model, Role
 from meninx.study.tasks import Task, make_classifier, run_task
-from meninx.study.verdict import CellResult
+from meninx.study.verdict import ModelResult
 from meninx.study.workers import Workers, one_thread
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "phantom_curve.md"
@@ -34,7 +35,7 @@ TRUTH_SEED = 100
 TRUTH_FACTOR = 6
 # How often other patients of the large phantom are drawn for training.
 DRAWS = 12
-CELL = Cell(
+CELL = Model(
     name="frozen",
     backbone="tf_efficientnet_lite0",
     strategy=Strategy.FROZEN,
@@ -89,7 +90,7 @@ def measure_truth(cohort: Cohort, factors: Iterable[float], draws: int) -> dict[
         splits = StratifiedShuffleSplit(draws, train_size=round(usual * factor), random_state=0)
         scores = []
         for train, test in splits.split(cohort.labels, cohort.labels):
-            classifier = make_classifier(CELL, 0, cohort.is_framed, WORKERS.device)
+            classifier = make_classifier(CELL, 0, cohort.is_cropped, WORKERS.device)
             with one_thread():
                 classifier.fit(cohort.images[train], cohort.labels[train])
                 answers = classifier.predict(cohort.images[test])
@@ -102,16 +103,16 @@ def measure_truth(cohort: Cohort, factors: Iterable[float], draws: int) -> dict[
 
 
 def forecast(cohort: Cohort, seed: int) -> LearningCurve:
-    """Cross-validate the frozen cell and draw its learning curve, as a study does."""
+    """Cross-validate the frozen model and draw its learning curve, as a study does."""
     splits = split_by_patient(cohort.labels, cohort.groups, FOLDS, 1, seed, cohort.folds)
-    tasks = [Task(CELL, split, seed, cohort.is_framed) for split in splits]
+    tasks = [Task(CELL, split, seed, cohort.is_cropped) for split in splits]
     probabilities = np.empty((1, len(cohort.labels), len(cohort.classes)))
     work = [(task, cohort.images, cohort.labels) for task in tasks]
     outcomes = WORKERS.run(run_task, work)
     for split, outcome in zip(splits, outcomes, strict=True):
         probabilities[0, split.test] = outcome.probabilities
     predictions = Predictions(cohort.classes, cohort.labels, cohort.groups, probabilities)
-    result = CellResult(CELL, predictions, seconds=0)
+    result = ModelResult(CELL, predictions, seconds=0)
     curve = run_learning_curve(cohort, splits, result, seed, WORKERS)
     assert curve is not None
     return curve
@@ -156,12 +157,12 @@ def write_page(truth: Mapping[float, Truth], curves: Mapping[int, LearningCurve]
 
 def _write_row(seed: int, curve: LearningCurve, truth: Mapping[float, Truth]) -> str:
     now = curve.points[-1].balanced_accuracy
-    cells = [str(seed), f"{now.value:.2f} ({now.low:.2f} to {now.high:.2f})"]
+    models = [str(seed), f"{now.value:.2f} ({now.low:.2f} to {now.high:.2f})"]
     for one in curve.forecast:
         score = one.balanced_accuracy
-        cells.append(f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})")
-        cells.append("yes" if holds(one, truth[one.factor]) else "no")
-    return f"| {' | '.join(cells)} |"
+        models.append(f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})")
+        models.append("yes" if holds(one, truth[one.factor]) else "no")
+    return f"| {' | '.join(models)} |"
 
 
 def _sum_up(factor: float, truth: Mapping[float, Truth], curves: Sequence[LearningCurve]) -> str:

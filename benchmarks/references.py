@@ -2,8 +2,8 @@
 
 Writes src/meninx/matrix/references.csv. Sources are the photographs and brain MRI beside the
 project (../shared/data), images that scikit-image, pydicom and nibabel ship for their own
-examples and tests, the phantom, and noise. Run it again when the ruler or the reading of images
-changes:
+examples and tests, the phantom, and noise. Run it again when the reference backbone or the
+reading of images changes:
 
     python benchmarks/references.py --data ../shared/data
 """
@@ -20,10 +20,11 @@ import skimage
 from pydicom.data import get_testdata_file
 
 from meninx.backbones import Backbone
-from meninx.cohort import phantom, read_image
-from meninx.matrix.matrix import RULER
+from meninx.imaging import read_image
+from meninx.matrix.matrix import REFERENCE_BACKBONE
 from meninx.matrix.references import REFERENCES_FILE
 from meninx.matrix.similarity import measure_similarity, observe
+from meninx.phantom import phantom
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 NIBABEL = Path(nibabel.__file__).parent / "tests" / "data"
@@ -105,11 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     data = parser.parse_args().data
-    ruler = Backbone.load(RULER)
+    reference = Backbone.load(REFERENCE_BACKBONE)
     rows = []
     for name, (source, read) in REFERENCES.items():
         images = read(data)
-        (seen,) = observe([ruler], images)
+        (seen,) = observe([reference], images)
         similarity = measure_similarity(seen.moments, np.arange(len(images)).astype(str))
         rows.append((f"{similarity.kl:.4f}", name, len(images), source))
         print(*rows[-1])

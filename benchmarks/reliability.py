@@ -28,9 +28,9 @@ import pydicom.data
 from benchmarks.fuzzing import fuzz, run_atheris
 from PIL import Image
 
-from meninx.cohort import read_image
-from meninx.cohort.series import find_series
 from meninx.errors import ImageError
+from meninx.imaging import read_image
+from meninx.imaging.series import find_series
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 PYDICOM = Path(pydicom.data.__file__).parent
@@ -128,7 +128,7 @@ def _decode_otherwise(data: pydicom.Dataset, path: Path, frame: int) -> np.ndarr
     """Decode with the last of the decoders that know the syntax; Meninx takes the first."""
     from pydicom.pixels import get_decoder, pixel_array
 
-    from meninx.cohort.decoding import DECODERS
+    from meninx.imaging.decoding import DECODERS
 
     known = get_decoder(data.file_meta.TransferSyntaxUID).available_plugins
     for name in [name for name in (*DECODERS, "pydicom") if name in known][:0:-1]:
@@ -259,8 +259,8 @@ def write_document(
     ]
     for package, own in outcomes.items():
         counts = Counter(outcome.ending for outcome in own)
-        cells = [counts[e] for e in ("right", "unchecked", "wrong", "refused", "crash")]
-        lines.append(f"| {package} | {len(own)} | {' | '.join(map(str, cells))} |")
+        models = [counts[e] for e in ("right", "unchecked", "wrong", "refused", "crash")]
+        lines.append(f"| {package} | {len(own)} | {' | '.join(map(str, models))} |")
     lines += ["", "### Why files are refused", "", "| reason | files |", "| --- | --- |"]
     reasons = Counter(o.note for own in outcomes.values() for o in own if o.ending == "refused")
     lines += [f"| {reason} | {count} |" for reason, count in reasons.most_common()]

@@ -13,7 +13,7 @@ STAGES = {"stem": 1, "stage1": 3, "stage2": 9, "stage3": 9, "stage4": 18, "stage
 KL_OF_STAGE = {
     "stem": 0.44, "stage1": 0.11, "stage2": 0.06, "stage3": 0.055, "stage4": 0.08, "stage5": 0.20,
 }  # fmt: skip
-CANDIDATES = {  # cell: balanced accuracy, low, high
+CANDIDATES = {  # model: balanced accuracy, low, high
     "tf_efficientnet_lite0-partial-stage4": (0.79, 0.68, 0.90),
     "tf_efficientnet_lite1-partial-stage4": (0.77, 0.65, 0.88),
     "tf_efficientnet_lite0-frozen": (0.72, 0.59, 0.83),
@@ -36,16 +36,16 @@ def interval(value, half_width):
     }  # fmt: skip
 
 
-def backbone_of(cell):
-    return cell.split("-")[0] if "-" in cell else ""
+def backbone_of(model):
+    return model.split("-")[0] if "-" in model else ""
 
 
-def strategy_of(cell):
-    return cell.split("-")[1] if "-" in cell else cell
+def strategy_of(model):
+    return model.split("-")[1] if "-" in model else model
 
 
-def cut_of(cell):
-    return {"partial": "stage4", "frozen": "head", "scratch": "stem"}.get(strategy_of(cell))
+def cut_of(model):
+    return {"partial": "stage4", "frozen": "head", "scratch": "stem"}.get(strategy_of(model))
 
 
 def write_json(path: Path, content) -> None:
@@ -120,20 +120,22 @@ def write_matrix(run: Path, classes) -> None:
     write_json(run / "matrix.json", matrix)
 
 
-def write_cells(run: Path, images) -> None:
-    cells = {cell: "candidate" for cell in CANDIDATES} | {cell: "baseline" for cell in BASELINES}
+def write_models(run: Path, images) -> None:
+    models = {model: "candidate" for model in CANDIDATES} | {
+        model: "baseline" for model in BASELINES
+    }
     plan = [
         {
-            "cell": cell, "backbone": backbone_of(cell) or None, "strategy": strategy_of(cell),
-            "cut": cut_of(cell), "role": role, "folds": 5, "repeats": 5,
-            "reason": "advice of the matrix" if "partial" in cell else "for comparison",
-            "trained_parameters": 2_650_000 if "partial" in cell else 3843,
+            "model": model, "backbone": backbone_of(model) or None, "strategy": strategy_of(model),
+            "cut": cut_of(model), "role": role, "folds": 5, "repeats": 5,
+            "reason": "advice of the matrix" if "partial" in model else "for comparison",
+            "trained_parameters": 2_650_000 if "partial" in model else 3843,
         }
-        for cell, role in cells.items()
+        for model, role in models.items()
     ]  # fmt: skip
-    write_json(run / "plan.json", {"cells": plan})
+    write_json(run / "plan.json", {"models": plan})
     columns = [
-        "cell", "backbone", "strategy", "cut", "role", "balanced_accuracy",
+        "model", "backbone", "strategy", "cut", "role", "balanced_accuracy",
         "balanced_accuracy_low", "balanced_accuracy_high", "macro_f1", "auc", "log_loss", "seconds",
     ]  # fmt: skip
     scores = CANDIDATES | BASELINES
@@ -141,31 +143,31 @@ def write_cells(run: Path, images) -> None:
         run / "scores.csv",
         columns,
         [
-            [cell, backbone_of(cell), strategy_of(cell), cut_of(cell), role, *scores[cell],
-             scores[cell][0] - 0.01, "" if cell == "majority" else scores[cell][0] + 0.1,
-             1.2 - scores[cell][0], 41.3]
-            for cell, role in cells.items()
+            [model, backbone_of(model), strategy_of(model), cut_of(model), role, *scores[model],
+             scores[model][0] - 0.01, "" if model == "majority" else scores[model][0] + 0.1,
+             1.2 - scores[model][0], 41.3]
+            for model, role in models.items()
         ],
     )  # fmt: skip
-    for number, cell in enumerate(one for one in cells if "partial" in one):
+    for number, model in enumerate(one for one in models if "partial" in one):
         rows = [
             [0, fold, epoch, 1.1 * 0.9**epoch + 0.03 * fold + 0.1 * number, 4e-4, 1.5]
             for fold in range(2)
             for epoch in range(1, 21)
         ]
         columns = ["repeat", "fold", "epoch", "loss", "learning_rate", "seconds"]
-        write_csv(run / "cells" / cell / "history.csv", columns, rows)
+        write_csv(run / "models" / model / "history.csv", columns, rows)
     names = ("balanced_accuracy", "macro_f1", "sensitivity", "specificity", "auc", "log_loss")
     return {
-        cell: {
+        model: {
             "repeats": 5,
-            "scores": {name: interval(scores[cell][0], 0.1) for name in names},
+            "scores": {name: interval(scores[model][0], 0.1) for name in names},
         }
-        for cell in cells
+        for model in models
     }
 
 
-def write_evaluation(run: Path, classes, cells) -> None:
+def write_evaluation(run: Path, classes, models) -> None:
     labels = list(classes)
     sensitivity = dict(zip(labels, (0.70, 0.82, 0.71), strict=True))
     per_class = {
@@ -188,14 +190,14 @@ def write_evaluation(run: Path, classes, cells) -> None:
     confusion = [[11.2, 3.6, 1.2], [1.8, 18.0, 2.2], [1.4, 3.0, 10.6]]
     chosen = "tf_efficientnet_lite0-partial-stage4"
     evaluation = {
-        "cells": cells,
-        "chosen": {"cell": chosen, "classes": per_class, "confusion": confusion, "roc": roc},
+        "models": models,
+        "chosen": {"model": chosen, "classes": per_class, "confusion": confusion, "roc": roc},
         "selection": dict(zip(CANDIDATES, (0.48, 0.27, 0.06, 0.13, 0.04, 0.02), strict=True)),
         "comparisons": [
-            {"cell": chosen, "against": cell, "difference": 0.79 - value, "low": 0.79 - value - 0.1,
-             "high": 0.79 - value + 0.11}
-            for cell, (value, _, _) in (CANDIDATES | BASELINES).items()
-            if cell != chosen
+            {"model": chosen, "against": model, "difference": 0.79 - value,
+             "low": 0.79 - value - 0.1, "high": 0.79 - value + 0.11}
+            for model, (value, _, _) in (CANDIDATES | BASELINES).items()
+            if model != chosen
         ],
     }  # fmt: skip
     write_json(run / "evaluation.json", evaluation)
@@ -230,7 +232,7 @@ def write_run(run: Path, classes=CLASSES) -> Path:
     run.mkdir(parents=True)
     write_summary(run, classes)
     write_matrix(run, classes)
-    write_evaluation(run, classes, write_cells(run, sum(classes.values())))
+    write_evaluation(run, classes, write_models(run, sum(classes.values())))
     labels = [label for label, count in classes.items() for _ in range(count)]
     write_csv(
         run / "cohort.csv",
@@ -256,8 +258,8 @@ def write_statistics(run: Path, classes=CLASSES) -> Path:
     """Add to a run everything that it may do without."""
     evaluation = json.loads((run / "evaluation.json").read_text())
     labels, images = list(classes), sum(classes.values())
-    for cell in evaluation["cells"].values():
-        cell["scores"] |= {
+    for model in evaluation["models"].values():
+        model["scores"] |= {
             "brier": interval(0.42, 0.1), "calibration_error": interval(0.12, 0.06),
         }  # fmt: skip
     for label, scores in evaluation["chosen"]["classes"].items():
@@ -295,7 +297,7 @@ def write_statistics(run: Path, classes=CLASSES) -> Path:
         },
         "patient_level": {
             "aggregation": "mean", "patients": 40,
-            "scores": {name: interval(0.8, 0.1) for name in evaluation["cells"][CHOSEN]["scores"]},
+            "scores": {name: interval(0.8, 0.1) for name in evaluation["models"][CHOSEN]["scores"]},
             "classes": {
                 label: {key: value for key, value in scores.items() if key != "images"}
                 for label, scores in evaluation["chosen"]["classes"].items()
@@ -303,7 +305,7 @@ def write_statistics(run: Path, classes=CLASSES) -> Path:
             "confusion": [[10, 2, 1], [1, 13, 1], [1, 1, 10]],
         },
         "learning_curve": {
-            "cell": CHOSEN,
+            "model": CHOSEN,
             "points": [
                 {"patients": size, "balanced_accuracy": interval(score, 0.12)}
                 for size, score in ((10.4, 0.55), (21.2, 0.66), (31.8, 0.74), (42.4, 0.79))
@@ -325,13 +327,13 @@ def write_statistics(run: Path, classes=CLASSES) -> Path:
             "balanced_accuracy": 0.731, "low": 0.6, "high": 0.85,
             "chosen": {CHOSEN: 4, "tf_efficientnet_lite0-frozen": 1},
         },
-        "novelty": {
+        "ood": {
             "method": "Mahalanobis", "network": "tf_efficientnet_lite0", "level": 0.05,
             "false_alarm_rate": interval(0.057, 0.05), "images": images, "patients": images,
             "alarms": 3, "threshold": 40.0,
         },
         "advice": {
-            "cell": "tf_efficientnet_lite1-frozen", "best": CHOSEN, "difference": -0.09,
+            "model": "tf_efficientnet_lite1-frozen", "best": CHOSEN, "difference": -0.09,
             "low": -0.2, "high": 0.02, "p_value": 0.21,
         },
     }  # fmt: skip
@@ -372,24 +374,24 @@ def write_explanations(run: Path, is_passed: bool) -> None:
 
 
 def choose_ensemble(run: Path) -> Path:
-    """Add an ensemble of the three trained cells to a run, and let it be the chosen cell."""
+    """Add an ensemble of the three trained models to a run, and let it be the chosen model."""
     plan = json.loads((run / "plan.json").read_text())
-    members = [cell for cell in plan["cells"] if cell["strategy"] == "partial"]
-    plan["cells"].append(
+    members = [model for model in plan["models"] if model["strategy"] == "partial"]
+    plan["models"].append(
         {
-            **members[0], "cell": "ensemble", "strategy": "ensemble", "cut": None,
-            "backbone": " + ".join(cell["backbone"] for cell in members),
-            "members": [cell["cell"] for cell in members],
+            **members[0], "model": "ensemble", "strategy": "ensemble", "cut": None,
+            "backbone": " + ".join(model["backbone"] for model in members),
+            "members": [model["model"] for model in members],
         }
     )  # fmt: skip
     write_json(run / "plan.json", plan)
     with (run / "scores.csv").open("a", newline="") as file:
-        backbones = plan["cells"][-1]["backbone"]
+        backbones = plan["models"][-1]["backbone"]
         csv.writer(file).writerow(
             ["ensemble", backbones, "ensemble", "", "candidate", 0.8, 0.7, 0.9, 0.8, 0.9, 0.5, 0.1]
         )
     evaluation = json.loads((run / "evaluation.json").read_text())
-    evaluation["cells"]["ensemble"] = evaluation["cells"][CHOSEN]
+    evaluation["models"]["ensemble"] = evaluation["models"][CHOSEN]
     evaluation["selection"]["ensemble"] = 0.0
     write_json(run / "evaluation.json", evaluation)
     change_json(run / "summary.json", chosen="ensemble")
@@ -398,10 +400,10 @@ def choose_ensemble(run: Path) -> Path:
 
 def write_costs(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
-    for number, cell in enumerate(plan["cells"]):
-        cell["predicted_seconds"] = 38.2 + number
+    for number, model in enumerate(plan["models"]):
+        model["predicted_seconds"] = 38.2 + number
     left_out = [
-        {"cell": "tf_efficientnet_lite2-full", "reason": "The time limit of 300 s is used up.",
+        {"model": "tf_efficientnet_lite2-full", "reason": "The time limit of 300 s is used up.",
          "predicted_seconds": 123.4}
     ]  # fmt: skip
     write_json(run / "plan.json", {**plan, "left_out": left_out, "predicted_seconds": 431.7})

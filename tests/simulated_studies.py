@@ -1,8 +1,8 @@
 """Studies whose truth is known, to see whether the statistics find it.
 
-A patient's image has a latent value for each class; its true class's is raised by the cell's
+A patient's image has a latent value for each class; its true class's is raised by the model's
 skill, and the highest is the answer. Latent values are partly of the patient, partly of the
-image, of the cell and of the repeat, and always vary by 1 in all, so that a cell's true score
+image, of the model and of the repeat, and always vary by 1 in all, so that a model's true score
 depends on its skill alone.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from meninx.evaluate import Predictions
-from meninx.evaluate.reliability import measure_calibration_error
+from meninx.evaluate.calibration_error import measure_calibration_error
 from meninx.evaluate.scores import measure
 
 CLASSES = ("a", "b", "c")
@@ -23,19 +23,19 @@ OF_THE_PATIENT = 0.7  # part of an image's latent variance, where a patient has 
 OF_THE_IMAGE = 0.8  # part that repeats have in common, where there are several
 
 
-def simulate_cells(
+def simulate_models(
     random, skills, sizes=SIZES, repeats=1, images_per_patient=1, in_common=0.7, scale=1.0
 ):
-    """Simulate cells on the same patients, one for each skill.
+    """Simulate models on the same patients, one for each skill.
 
-    ``in_common`` is the part of the latent variance that is the same for all cells, ``scale``
+    ``in_common`` is the part of the latent variance that is the same for all models, ``scale``
     what logits are multiplied by: other than 1, probabilities are ill calibrated.
     """
     labels = np.repeat(np.arange(len(sizes)), sizes)
     patients = np.repeat(np.arange(len(labels)), images_per_patient)
     shared = draw_latents(random, patients, len(sizes), images_per_patient)
     labels = labels[patients]
-    cells = []
+    models = []
     for skill in skills:
         own = draw_latents(random, patients, len(sizes), images_per_patient)
         latent = np.sqrt(in_common) * shared + np.sqrt(1 - in_common) * own
@@ -45,8 +45,8 @@ def simulate_cells(
         logits[:, np.arange(len(labels)), labels] += skill
         odds = np.exp(scale * (logits - logits.max(axis=2, keepdims=True)))
         probabilities = odds / odds.sum(axis=2, keepdims=True)
-        cells.append(Predictions(CLASSES, labels, patients, probabilities))
-    return cells
+        models.append(Predictions(CLASSES, labels, patients, probabilities))
+    return models
 
 
 def draw_latents(random, patients, classes, images_per_patient):
@@ -57,45 +57,45 @@ def draw_latents(random, patients, classes, images_per_patient):
     return np.sqrt(OF_THE_PATIENT) * of_patients + np.sqrt(1 - OF_THE_PATIENT) * of_images
 
 
-def simulate_cell(random, skill, **settings):
-    return simulate_cells(random, [skill], **settings)[0]
+def simulate_model(random, skill, **settings):
+    return simulate_models(random, [skill], **settings)[0]
 
 
-def shuffle_labels(random, cells):
+def shuffle_labels(random, models):
     """Give the labels to the wrong images: nothing can be known any more."""
-    labels = random.permutation(cells[0].labels)
-    return [Predictions(CLASSES, labels, cell.patients, cell.probabilities) for cell in cells]
+    labels = random.permutation(models[0].labels)
+    return [Predictions(CLASSES, labels, model.patients, model.probabilities) for model in models]
 
 
 @cache
 def find_truth(skill, scale=1.0):
-    """Give the scores of a cell on 10,600 patients; its calibration error on ten times as many.
+    """Give the scores of a model on 10,600 patients; its calibration error on ten times as many.
 
-    Chance still makes 0.01 of calibration error with 10,600, and a third of that here.
+    PermutationTest still makes 0.01 of calibration error with 10,600, and a third of that here.
     """
     random = np.random.default_rng(1)
-    cell = simulate_cell(random, skill, sizes=MANY, scale=scale)
-    larger = simulate_cell(random, skill, sizes=TEN_TIMES_AS_MANY, scale=scale)
-    shares = measure(cell, np.ones((1, len(cell.labels))))
+    model = simulate_model(random, skill, sizes=MANY, scale=scale)
+    larger = simulate_model(random, skill, sizes=TEN_TIMES_AS_MANY, scale=scale)
+    shares = measure(model, np.ones((1, len(model.labels))))
     truth = {
         **{name: values[0] for name, values in shares.overall.items()},
-        "log_loss": cell.losses.mean(),
-        "brier": cell.squared_errors.mean(),
+        "log_loss": model.losses.mean(),
+        "brier": model.squared_errors.mean(),
         "calibration_error": measure_calibration_error(larger),
     }
     return truth, {name: values[0] for name, values in shares.by_class.items()}
 
 
 def simulate_learning(random, law, training_patients, sizes=SIZES, repeats=3, in_common=0.7):
-    """Simulate one cell trained on several numbers of patients; ``law`` gives its accuracy."""
+    """Simulate one model trained on several numbers of patients; ``law`` gives its accuracy."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     shared = random.normal(size=len(labels))
-    cells = {}
+    models = {}
     for size in training_patients:
         own = random.normal(size=(repeats, len(labels)))
         latent = np.sqrt(in_common) * shared + np.sqrt(1 - in_common) * own
         limit = norm.ppf(law.score(size))
         given = np.where(latent < limit, labels, (labels + 1) % len(sizes))
         probabilities = 0.1 + 0.7 * np.eye(len(sizes))[given]
-        cells[float(size)] = Predictions(CLASSES, labels, np.arange(len(labels)), probabilities)
-    return cells
+        models[float(size)] = Predictions(CLASSES, labels, np.arange(len(labels)), probabilities)
+    return models

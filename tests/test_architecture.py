@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ SOURCE = ROOT / "src" / "meninx"
 
 # The order in which a study meets them; study is the spine that joins all before it.
 FLOW = [
-    "cohort", "backbones", "matrix", "finetune", "evaluate", "explain", "bundle", "report",
-    "study", "serve", "cli",
+    "imaging", "cohort", "phantom", "backbones", "matrix", "finetune", "evaluate", "ood", "explain",
+    "bundle", "report", "study", "serve", "cli",
 ]  # fmt: skip
 
 
@@ -53,6 +54,46 @@ def test_a_planted_backward_import_is_found(monkeypatch, tmp_path):
     planted = tmp_path / "cohort" / "planted.py"
     planted.write_text("from meninx.study import Study\n")
     assert find_backward_imports([planted]) == [("planted.py", "study")]
+
+
+def find_circle(modules):
+    """Give the names of a circle of imports, wherever in a file they stand, or nothing."""
+    sorter = TopologicalSorter(modules)
+    try:
+        sorter.prepare()
+    except CycleError as circle:
+        return circle.args[1]
+    return []
+
+
+def imported_modules(file, root):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("meninx."):
+            place = root.parent / node.module.replace(".", "/")
+            inside = [place / f"{name.name}.py" for name in node.names]
+            files = [one for one in inside if one.is_file()] or [place.with_suffix(".py")]
+            yield from (one for one in files if one.is_file())
+            if place.is_dir() and place not in file.parents:
+                yield place / "__init__.py"
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    modules = {file: set(imported_modules(file, SOURCE)) for file in SOURCE.rglob("*.py")}
+    assert find_circle(modules) == []
+
+
+def test_a_planted_circle_is_found(tmp_path):
+    root = tmp_path / "meninx"
+    root.mkdir()
+    for one, other in (("a", "b"), ("b", "a")):
+        (root / f"{one}.py").write_text(f"def f():\n    from meninx.{other} import g\n")
+    modules = {file: set(imported_modules(file, root)) for file in root.glob("*.py")}
+    assert len(find_circle(modules)) == 3
+
+
+def test_no_module_is_longer_than_400_lines():
+    long = [file for file in SOURCE.rglob("*.py") if len(file.read_text().splitlines()) > 400]
+    assert long == []
 
 
 def test_every_stage_of_the_flow_is_there():

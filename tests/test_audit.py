@@ -10,11 +10,12 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from meninx.cohort import Cohort, Severity, audit, phantom
+from meninx.cohort import Cohort, Severity, audit
 from meninx.cohort.appearance import measure_appearance
 from meninx.cohort.audit.shortcuts import FALSE_ALARMS, _measure_auc, measure_shortcuts
-from meninx.cohort.duplicates import align_candidates
-from meninx.cohort.framing import find_head
+from meninx.cohort.near_duplicates.search import align_candidates
+from meninx.imaging.head_crop import find_head
+from meninx.phantom import phantom
 
 from . import test_cli
 from .conftest import SHARED_DATA
@@ -37,8 +38,8 @@ def write_heads(folder, patients=12, first=0, suffix=".png"):
     return folder
 
 
-def found(cohort, kind, is_strict=False):
-    return [finding for finding in audit(cohort, is_strict) if finding.kind == kind]
+def found(cohort, kind, strict=False):
+    return [finding for finding in audit(cohort, strict) if finding.kind == kind]
 
 
 def recompress(pixels, quality=25):

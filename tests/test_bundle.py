@@ -19,8 +19,9 @@ from meninx.bundle import Bundle
 from meninx.bundle.card import read_card
 from meninx.cohort import as_head
 from meninx.errors import BundleError
-from meninx.evaluate import Calibration, NoveltyDetector
+from meninx.evaluate import Calibration
 from meninx.finetune import Ensemble, FineTunedClassifier, Recipe
+from meninx.ood import OODDetector
 from tests.conftest import draw_disc
 from tests.test_framing import draw_head, white_frame
 
@@ -48,8 +49,8 @@ def classifier(discs):
 @pytest.fixture(scope="module")
 def folder(classifier, discs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    novelty = NoveltyDetector.learn(discs, np.arange(12))
-    Bundle.save(folder, classifier, ("plain", "striped"), Calibration(1.0, 0.3), FACTS, novelty)
+    ood = OODDetector.fit(discs, np.arange(12))
+    Bundle.save(folder, classifier, ("plain", "striped"), Calibration(1.0, 0.3), FACTS, ood)
     return folder
 
 
@@ -136,7 +137,7 @@ def test_it_says_what_it_is_and_that_it_is_no_medical_device(folder):
 
 def test_it_holds_only_numbers_and_text(folder):
     assert {file.name for file in folder.iterdir()} == {
-        "bundle.json", "weights.safetensors", "novelty.safetensors",
+        "bundle.json", "weights.safetensors", "ood.safetensors",
     }  # fmt: skip
 
 
@@ -144,23 +145,23 @@ def test_an_image_unlike_the_training_images_is_flagged(folder, discs):
     noise = np.random.default_rng(0).uniform(0, 1, (90, 90)).astype(np.float32)
     bundle = Bundle.open(folder)
     alike, unlike = bundle.predict([discs[0], noise])
-    assert not alike.novelty.is_out_of_distribution and unlike.novelty.is_out_of_distribution
+    assert not alike.ood.is_out_of_distribution and unlike.ood.is_out_of_distribution
     described = unlike.describe("image.png", heatmap=None)
     assert described["out_of_distribution"] is True and described["patient"] is None
-    assert described["novelty"]["score"] > described["novelty"]["threshold"]
-    assert bundle.card.novelty["false_alarm_rate"]["high"] > 0
+    assert described["ood"]["score"] > described["ood"]["threshold"]
+    assert bundle.card.ood["false_alarm_rate"]["high"] > 0
 
 
 def test_a_bundle_without_a_detector_says_that_it_cannot_tell(classifier, discs, tmp_path):
     bundle = Bundle.save(tmp_path, classifier, ("a", "b"), Calibration(1.0, 0.3), FACTS)
     described = bundle.predict(discs[:1])[0].describe("image.png", heatmap=None)
-    assert described["out_of_distribution"] is None and described["novelty"] is None
+    assert described["out_of_distribution"] is None and described["ood"] is None
 
 
 def test_saving_again_without_a_detector_leaves_none_behind(copied, classifier):
     Bundle.save(copied, classifier, ("a", "b"), Calibration(1.0, 0.3), FACTS)
-    assert not (copied / "novelty.safetensors").exists()
-    assert Bundle.open(copied).novelty is None
+    assert not (copied / "ood.safetensors").exists()
+    assert Bundle.open(copied).ood is None
 
 
 @pytest.mark.parametrize(
@@ -188,14 +189,14 @@ def test_an_altered_or_incomplete_bundle_is_refused(fault, copied):
 
 @pytest.mark.parametrize("fault", ["lost", "altered", "numbers"])
 def test_an_altered_detector_is_refused(fault, copied):
-    file = copied / "novelty.safetensors"
+    file = copied / "ood.safetensors"
     if fault == "lost":
         file.unlink()
     elif fault == "altered":
         file.write_bytes(file.read_bytes() + b" ")
     else:
-        change_card(copied, novelty={**read_fields(copied)["novelty"], "threshold": "far"})
-    with pytest.raises(BundleError, match="novelty"):
+        change_card(copied, ood={**read_fields(copied)["ood"], "threshold": "far"})
+    with pytest.raises(BundleError, match="ood"):
         Bundle.open(copied)
 
 
@@ -327,8 +328,8 @@ HOSTILE = {
     "temperature no number": {"calibration": {"temperature": float("nan"), "set_threshold": 0}},
     "temperature as a list": {"calibration": {"temperature": [1], "set_threshold": [[1], [2]]}},
     "threshold as text": {"calibration": {"temperature": 1, "set_threshold": "high"}},
-    "novelty as a list": {"novelty": [1]},
-    "novelty without anything": {"novelty": {}},
+    "ood as a list": {"ood": [1]},
+    "ood without anything": {"ood": {}},
 }
 
 
@@ -396,7 +397,7 @@ JSON = st.recursive(
 )
 FIELDS = sorted([
     "format", "notice", "synthetic", "members", "classes", "calibration", "cohort", "scores",
-    "versions", "weights_sha256", "novelty",
+    "versions", "weights_sha256", "ood",
 ])  # fmt: skip
 MEMBER_FIELDS = sorted([
     "backbone", "strategy", "cut", "extra_layers", "pretrained", "views", "augmentation",
@@ -427,7 +428,7 @@ def test_whatever_stands_in_a_card_is_read_or_refused(changes, own, folder, tmp_
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(name=st.sampled_from(["calibration", "novelty"]), data=st.data())
+@given(name=st.sampled_from(["calibration", "ood"]), data=st.data())
 def test_whatever_stands_in_its_parts_opens_or_is_refused(name, data, folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     part = read_fields(folder)[name]
@@ -445,7 +446,7 @@ def test_a_bundle_trained_on_heads_is_given_the_head_of_a_new_image(folder, tmp_
     bundle = Bundle.open(folder)
     pixels, _ = draw_head()
     Image.fromarray((255 * white_frame(pixels)).astype(np.uint8)).save(tmp_path / "new.png")
-    framed = replace(bundle, card=replace(bundle.card, is_framed=True))
+    framed = replace(bundle, card=replace(bundle.card, is_cropped=True))
     assert bundle.see(tmp_path / "new.png").shape == pixels.shape
     head = framed.see(tmp_path / "new.png")
     np.testing.assert_array_equal(head, as_head(tmp_path / "new.png"))

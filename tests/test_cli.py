@@ -95,11 +95,11 @@ def test_a_study_does_not_pass_on_what_libraries_tell_programmers(run):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(call, disc_folder, tmp_path):
     out = tmp_path / "run"
     code, output, _ = call("study", disc_folder, "-o", out, "--jobs", 1, "--dry-run", "--json")
-    cells = [cell["cell"] for cell in json.loads(output)["cells"]]
-    assert code == 0 and f"{LITE0}-frozen" in cells and not out.exists()
+    models = [model["model"] for model in json.loads(output)["models"]]
+    assert code == 0 and f"{LITE0}-frozen" in models and not out.exists()
 
 
-def test_a_dry_run_tells_people_how_long_cells_and_study_take(call, disc_folder, tmp_path):
+def test_a_dry_run_tells_people_how_long_models_and_study_take(call, disc_folder, tmp_path):
     _, output, _ = call(
         "study",
         disc_folder,
@@ -175,7 +175,7 @@ def test_predict_json_keeps_its_fields(call, run, disc_folder, tmp_path):
     for answer, image in zip(answers, images, strict=True):
         assert answer.keys() == {
             "image", "patient", "probabilities", "prediction_set", "out_of_distribution",
-            "novelty",
+            "ood",
             "heatmap",
         }  # fmt: skip
         assert answer["image"] == str(image)

@@ -25,19 +25,12 @@ from pydicom.uid import (
 )
 from sklearn.model_selection import GroupKFold
 
-from meninx.cohort import (
-    Cohort,
-    Sample,
-    SampleRule,
-    Severity,
-    UnreadableImagesError,
-    audit,
-    read_image,
-)
-from meninx.cohort.images import scale_intensity
+from meninx.cohort import Cohort, Sample, SampleRule, Severity, UnreadableImagesError, audit
 from meninx.cohort.pseudonyms import shorten_digests
-from meninx.cohort.slices import choose_frames
 from meninx.errors import CohortError, ImageError
+from meninx.imaging import read_image
+from meninx.imaging.images import scale_intensity
+from meninx.imaging.slices import choose_frames
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SECRET = "Wulandari"  # a patient's name, which must never come out
@@ -95,7 +88,7 @@ def folder(tmp_path):
 
 
 def write_manifest(folder, header, rows, separator=","):
-    """Write a manifest, making the picture of each row that has none yet (first cell)."""
+    """Write a manifest, making the picture of each row that has none yet (first model)."""
     for seed, row in enumerate(rows):
         path = folder / str(row[0])
         if row[0] and not path.exists() and path.is_relative_to(folder) and ".." not in row[0]:
@@ -664,7 +657,7 @@ def test_a_manifest_says_slices_masks_and_what_is_synthetic(tmp_path):
         ("image,label,patient,fold", ("a0.png", "metastasis", "p0", 1), "a0.png is listed more"),
         ("image,label,patient,fold", ("../c.png", "normal", "p9", 1), "outside the manifest's"),
         ("image,label,patient,fold", ("/etc/hosts", "normal", "p9", 1), "outside the manifest's"),
-        ("image,label,patient,fold", ("c.png", "normal", "p9", 1, 5), "line 7 has 5 cells"),
+        ("image,label,patient,fold", ("c.png", "normal", "p9", 1, 5), "line 7 has 5 models"),
         ("image,label,patient,synthetic", ("c.png", "normal", "p9", "maybe"), "synthetic is"),
         ("image,label,patient,slice", ("c.png", "normal", "p9", "-1"), "slice is '-1', not a"),
         ("image,label,patient,slice", ("c.png", "normal", "p9", "8"), "has no frame 8"),

@@ -21,6 +21,7 @@ from meninx.evaluate import (
     Predictions,
     Split,
     aggregate,
+    assess_calibration,
     calibrate,
     compare,
     compare_with_each,
@@ -29,10 +30,9 @@ from meninx.evaluate import (
     cross_fit,
     evaluate,
     fit_learning_curve,
-    judge_chance,
-    judge_trust,
     keep_patients_apart,
     measure_predictive_values,
+    permutation_test,
     plan_nested,
     score_nested,
     select_best,
@@ -40,14 +40,14 @@ from meninx.evaluate import (
     subsample_patients,
 )
 from meninx.evaluate.bootstrap import draw_patients, draw_weights
-from meninx.evaluate.intervals import count_worth, estimate_area, estimate_share
-from meninx.evaluate.losses import estimate_loss
-from meninx.evaluate.reliability import (
+from meninx.evaluate.calibration_error import (
     divide_by_confidence,
     estimate_calibration_error,
     expect_error_if_perfect,
     measure_calibration_error,
 )
+from meninx.evaluate.intervals import count_worth, estimate_area, estimate_share
+from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.scores import measure
 from meninx.evaluate.selection import estimate_balanced_accuracy
 
@@ -244,15 +244,15 @@ def test_half_a_result_is_not_taken_for_a_whole_one(fault):
 # Choice
 
 
-def test_choosing_among_cells_without_skill_is_not_rewarded():
+def test_choosing_among_models_without_skill_is_not_rewarded():
     """The best of thirty guessers looks good; the headline knows better."""
     naive, headline = [], []
     for study in range(8):
-        cells = {
-            f"cell{i}": make_predictions(seed=100 * study + i, skill=0, images=54, repeats=1)
+        models = {
+            f"model{i}": make_predictions(seed=100 * study + i, skill=0, images=54, repeats=1)
             for i in range(30)
         }
-        selection = select_best(cells, seed=study)
+        selection = select_best(models, seed=study)
         naive.append(selection.naive.value)
         headline.append(selection.headline)
     assert np.mean(naive) > 0.43
@@ -260,15 +260,15 @@ def test_choosing_among_cells_without_skill_is_not_rewarded():
     assert all(score.low < 1 / 3 < score.high for score in headline)
 
 
-def test_a_clearly_better_cell_is_chosen_and_costs_little():
-    cells = {"good": make_predictions(1, skill=3), "bad": make_predictions(2, skill=0)}
-    selection = select_best(cells)
+def test_a_clearly_better_model_is_chosen_and_costs_little():
+    models = {"good": make_predictions(1, skill=3), "bad": make_predictions(2, skill=0)}
+    selection = select_best(models)
     assert selection.chosen == "good"
     assert selection.shares["good"] == pytest.approx(1)
     assert selection.headline.value == pytest.approx(selection.naive.value, abs=0.02)
 
 
-def test_equal_cells_do_not_differ():
+def test_equal_models_do_not_differ():
     same = make_predictions()
     comparison = compare(same, same)
     assert comparison.difference.value == 0
@@ -294,32 +294,32 @@ def test_exchanging_answers_of_patients_is_less_sure_than_of_their_images():
     assert p_value(10) > 2 * p_value(1)
 
 
-# Chance
+# PermutationTest
 
 
-def test_a_guesser_is_not_told_from_chance_and_a_skilled_cell_is():
+def test_a_guesser_is_not_told_from_chance_and_a_skilled_model_is():
     guessers = {str(seed): make_predictions(seed, skill=0) for seed in range(5)}
-    chance = judge_chance(guessers)
+    chance = permutation_test(guessers)
     assert chance.p_value > 0.05
     assert chance.balanced_accuracy.value > 1 / 3  # the best of five
-    assert judge_chance({"good": make_predictions(skill=2)}).p_value == 1 / 2000
+    assert permutation_test({"good": make_predictions(skill=2)}).p_value == 1 / 2000
 
 
 def test_chance_permutes_patients_and_not_images():
     """Ten right patients of twelve images each are no 120 right answers."""
     many = make_predictions(3, skill=0.6, images=60, repeats=1, images_per_patient=20)
     single = make_predictions(3, skill=0.6, images=60, repeats=1)
-    assert judge_chance({"many": many}).p_value > judge_chance({"single": single}).p_value
+    assert permutation_test({"many": many}).p_value > permutation_test({"single": single}).p_value
 
 
 @pytest.mark.parametrize("of_one", [0, 30])
 def test_chance_is_told_where_patients_have_images_of_several_labels(of_one):
     skilled = make_patients_of_several_labels(skill=1.5, of_one=of_one)
-    chance = judge_chance({"good": skilled})
+    chance = permutation_test({"good": skilled})
     assert chance.p_value == 1 / 2000
     assert 0.15 < chance.balanced_accuracy.low < 1 / 3 < chance.balanced_accuracy.high < 0.5
     p_values = [
-        judge_chance({"guess": make_patients_of_several_labels(seed, 0, of_one=of_one)}).p_value
+        permutation_test({"guess": make_patients_of_several_labels(seed, 0, of_one=of_one)}).p_value
         for seed in range(20)
     ]
     assert min(p_values) > 0.005 and 0.3 < np.mean(p_values) < 0.7
@@ -334,7 +334,7 @@ def test_chance_keeps_the_images_of_a_patient_of_several_labels_together():
         given = np.repeat(random.integers(0, 2, 32), 4)
         probabilities = 0.2 + 0.6 * np.eye(2)[given]
         guesser = Predictions(("a", "b"), labels, patients, probabilities[None])
-        found += judge_chance({"guesser": guesser}).p_value < 0.05
+        found += permutation_test({"guesser": guesser}).p_value < 0.05
     assert found <= 6
 
 
@@ -378,14 +378,14 @@ def test_intervals_hold_the_truth_where_patients_have_images_of_several_labels(t
 
 
 def test_every_statistic_can_be_computed_where_all_patients_have_several_labels():
-    cells = {str(skill): make_patients_of_several_labels(1, skill) for skill in (0.5, 1.5)}
-    selection = select_best(cells)
+    models = {str(skill): make_patients_of_several_labels(1, skill) for skill in (0.5, 1.5)}
+    selection = select_best(models)
     assert selection.chosen == "1.5"
     assert 0 < selection.headline.low < selection.headline.value < selection.headline.high < 1
-    trust = judge_trust(cells["1.5"])
+    trust = assess_calibration(models["1.5"])
     assert 0.8 < trust.sets.coverage.value <= 1 and trust.sets.is_class_conditional
-    assert compare(cells["1.5"], cells["0.5"]).p_value < 0.05
-    assert all(0 < value.ppv.low < 1 for value in measure_predictive_values(cells["1.5"]).values())
+    assert compare(models["1.5"], models["0.5"]).p_value < 0.05
+    assert all(0 < value.ppv.low < 1 for value in measure_predictive_values(models["1.5"]).values())
 
 
 @pytest.mark.parametrize("estimate_score", [estimate_share, estimate_area])
@@ -557,18 +557,18 @@ def test_a_patient_of_two_classes_has_no_one_answer_and_is_left_out():
 
 
 def make_nested(skills):
-    """Two cells on 60 patients, with inner and outer predictions of the same skill."""
-    cells = {
+    """Two models on 60 patients, with inner and outer predictions of the same skill."""
+    models = {
         name: make_predictions(seed, skill) for seed, (name, skill) in enumerate(skills.items())
     }
-    any_cell = next(iter(cells.values()))
-    splits = split_by_patient(any_cell.labels, any_cell.patients, 5, 2)
-    plan = plan_nested(splits, any_cell.labels, any_cell.patients)
+    any_model = next(iter(models.values()))
+    splits = split_by_patient(any_model.labels, any_model.patients, 5, 2)
+    plan = plan_nested(splits, any_model.labels, any_model.patients)
     inner = {
-        name: [[cell.probabilities[1, split.test] for split in nested.inner] for nested in plan]
-        for name, cell in cells.items()
+        name: [[model.probabilities[1, split.test] for split in nested.inner] for nested in plan]
+        for name, model in models.items()
     }
-    return plan, cells, inner
+    return plan, models, inner
 
 
 @settings(max_examples=15, deadline=None)
@@ -591,16 +591,16 @@ def test_inner_folds_cover_the_outer_training_side_and_keep_patients_apart(sizes
 
 
 def test_nested_chooses_inside_and_scores_outside():
-    plan, cells, inner = make_nested({"good": 3.0, "bad": 0.0})
-    nested = score_nested(plan, cells, inner)
+    plan, models, inner = make_nested({"good": 3.0, "bad": 0.0})
+    nested = score_nested(plan, models, inner)
     assert nested.chosen == {"good": 5}
-    right = (cells["good"].predicted[0] == cells["good"].labels).mean()
+    right = (models["good"].predicted[0] == models["good"].labels).mean()
     assert nested.balanced_accuracy.value == pytest.approx(right)
 
 
 def test_nested_never_looks_at_outer_predictions_to_choose():
-    plan, cells, inner = make_nested({"good": 3.0, "bad": 0.0})
-    swapped = score_nested(plan, cells, {"good": inner["bad"], "bad": inner["good"]})
+    plan, models, inner = make_nested({"good": 3.0, "bad": 0.0})
+    swapped = score_nested(plan, models, {"good": inner["bad"], "bad": inner["good"]})
     assert swapped.chosen == {"bad": 5}
     assert swapped.balanced_accuracy.value < 0.5
 
@@ -703,7 +703,7 @@ def test_class_thresholds_survive_json_and_are_used():
 def test_a_class_with_few_patients_gets_no_threshold_of_its_own():
     few = make_predictions(images=27)
     assert calibrate(few).class_thresholds == ()
-    assert not judge_trust(few).sets.is_class_conditional
+    assert not assess_calibration(few).sets.is_class_conditional
     assert calibrate(make_predictions(images=30)).class_thresholds
 
 
@@ -784,12 +784,12 @@ def test_a_patients_own_label_has_no_say_in_his_set():
 
 def test_cannot_tell_is_counted():
     guesser = make_predictions(skill=0, images=90)
-    sets = judge_trust(guesser).sets
+    sets = assess_calibration(guesser).sets
     assert sets.empty + sets.several > 80
     assert sets.mean_size > 2
     assert sets.coverage.value == pytest.approx(0.9, abs=0.06)
     assert set(sets.by_class) == set(CLASSES)
-    sure = judge_trust(make_predictions(skill=30, images=90)).sets
+    sure = assess_calibration(make_predictions(skill=30, images=90)).sets
     assert sure.several == 0
     assert sure.mean_size <= 1
 
@@ -868,11 +868,11 @@ def test_confidence_that_is_too_low_is_seen_though_no_answer_is_wrong():
 def test_the_calibration_error_allows_for_other_confidences_of_other_patients():
     """All right, so the error is 1 - confidence, and that differs among patients."""
     random = np.random.default_rng(0)
-    cell = predict_with_confidence(0.9, wrong=0)
+    model = predict_with_confidence(0.9, wrong=0)
     highest = random.choice([0.8, 1.0], size=53)
     rest = (1 - highest) / 2
-    spread = rest[:, None] + (highest - rest)[:, None] * np.eye(3)[cell.labels]
-    error = estimate_calibration_error(replace(cell, probabilities=spread[None]))
+    spread = rest[:, None] + (highest - rest)[:, None] * np.eye(3)[model.labels]
+    error = estimate_calibration_error(replace(model, probabilities=spread[None]))
     assert error.high > error.value + 1.5 * highest.std() / np.sqrt(53)
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from meninx.cohort import Cohort, phantom, read_image
+from meninx.cohort import Cohort
 from meninx.evaluate import Predictions
+from meninx.explain.lesions import find_lesion
+from meninx.imaging import read_image
+from meninx.phantom import phantom
 from meninx.study.examples import MOST_FOLDS, MOST_WRONG, choose_examples, choose_folds
-from meninx.study.lesions import find_lesion
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from meninx.explain import (
     draw_image,
     draw_overlay,
     explain,
-    forget,
     occlude,
+    randomize_weights,
 )
 from meninx.explain.sanity import _randomise
 
@@ -60,7 +60,7 @@ class Widen(nn.Module):
 
 
 @pytest.mark.parametrize(("side", "is_fine"), [(64, True), (48, False)])
-def test_the_last_map_of_enough_cells_is_explained(side, is_fine):
+def test_the_last_map_of_enough_models_is_explained(side, is_fine):
     """Behind it a coarser map knows the class too, and no longer where it was."""
     stage, pool, head = make_network()
     network = nn.Sequential()
@@ -146,7 +146,7 @@ def draw_edges(network, inputs, classes):
 
 
 def test_heatmaps_of_what_was_learned_pass_the_sanity_check():
-    forgetting = forget(explain, make_learned_network(), draw_stripes(8), [0] * 8)
+    forgetting = randomize_weights(explain, make_learned_network(), draw_stripes(8), [0] * 8)
     assert forgetting.randomised == ("head", "stage1")
     assert forgetting.similarities.shape == (2, 8)
     sanity = Sanity.judge([forgetting, forgetting])
@@ -155,7 +155,7 @@ def test_heatmaps_of_what_was_learned_pass_the_sanity_check():
 
 
 def test_an_edge_detector_fails_the_sanity_check():
-    forgetting = forget(draw_edges, make_learned_network(), draw_stripes(4), [0] * 4)
+    forgetting = randomize_weights(draw_edges, make_learned_network(), draw_stripes(4), [0] * 4)
     sanity = Sanity.judge([forgetting])
     assert not sanity.is_passed
     assert sanity.similarity == pytest.approx(1)
@@ -166,7 +166,7 @@ def test_the_sanity_check_leaves_network_and_chance_as_they_were():
     network = make_learned_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     torch.manual_seed(5)
-    forget(explain, network, draw_stripes(2), [0, 0], seed=1)
+    randomize_weights(explain, network, draw_stripes(2), [0, 0], seed=1)
     drawn = torch.rand(1)
     torch.manual_seed(5)
     assert drawn == torch.rand(1)
@@ -176,7 +176,9 @@ def test_the_sanity_check_leaves_network_and_chance_as_they_were():
 
 def test_the_same_seed_forgets_the_same():
     one, same, other = (
-        forget(explain, make_learned_network(), draw_stripes(3), [0] * 3, seed).similarities
+        randomize_weights(
+            explain, make_learned_network(), draw_stripes(3), [0] * 3, seed
+        ).similarities
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
@@ -188,7 +190,7 @@ def draw_nothing(network, inputs, classes):
 
 
 def test_heatmaps_that_were_empty_from_the_start_pass_no_check():
-    forgetting = forget(draw_nothing, make_learned_network(), draw_stripes(2), [0, 0])
+    forgetting = randomize_weights(draw_nothing, make_learned_network(), draw_stripes(2), [0, 0])
     assert np.isnan(forgetting.similarities).all()
     assert Sanity.judge([forgetting]) is None
 
@@ -201,7 +203,7 @@ def test_an_empty_heatmap_is_left_out_of_the_check_and_one_that_was_emptied_coun
             heatmaps[1] = 0
         return heatmaps
 
-    forgetting = forget(draw_some, make_learned_network(), draw_stripes(3), [0] * 3)
+    forgetting = randomize_weights(draw_some, make_learned_network(), draw_stripes(3), [0] * 3)
     assert np.isnan(forgetting.similarities[:, 0]).all()
     assert forgetting.similarities[:, 1].tolist() == [0, 0]
     sanity = Sanity.judge([forgetting])

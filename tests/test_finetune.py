@@ -110,8 +110,8 @@ def test_stored_activations_are_what_the_prefix_gives(cut, discs, tmp_path):
 def test_the_prefix_is_run_once_for_all_folds(discs, tmp_path, monkeypatch):
     backbone = load_backbone(LITE0).resized(64)
     runs = []
-    read = activations.as_pixels
-    monkeypatch.setattr(activations, "as_pixels", lambda image: (runs.append(1), read(image))[1])
+    read = activations.as_array
+    monkeypatch.setattr(activations, "as_array", lambda image: (runs.append(1), read(image))[1])
     store = ActivationStore(tmp_path)
     for rows in ([0, 1, 2], [1, 2], [2, 0]):
         store.get(backbone, "stage7", discs[0][rows], make_views(2))
@@ -254,7 +254,7 @@ def test_features_without_any_difference_give_the_frequencies_of_the_weights():
 
 def test_the_estimators_default_is_the_studys():
     plan = Plan.make(advise("partial", 4), (LITE0,))
-    (advised,) = [cell for cell in plan.cells if cell.is_advised]
+    (advised,) = [model for model in plan.models if model.is_advised]
     classifier = FineTunedClassifier()
     assert (classifier.backbone, classifier.strategy) == (advised.backbone, advised.strategy)
     assert tuple(classifier.extra_layers) == tuple(advised.extra_layers)

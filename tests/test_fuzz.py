@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from meninx.cohort import Cohort, read_image
+from meninx.cohort import Cohort
 from meninx.errors import MeninxError
+from meninx.imaging import read_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from fuzzing import fuzz, make_seeds, mutate, read_hostile

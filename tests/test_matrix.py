@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from meninx.backbones import Backbone
-from meninx.cohort import read_image
 from meninx.errors import CohortError
+from meninx.imaging import read_image
 from meninx.matrix import SizeSimilarityMatrix
 from meninx.matrix.advice import (
-    Borders,
     Quadrant,
+    Thresholds,
     advise,
     count_stages_to_train,
     find_quadrant,
@@ -28,12 +28,12 @@ LITE0 = "tf_efficientnet_lite0"
 
 
 @pytest.fixture(scope="module")
-def ruler():
+def reference_backbone():
     return Backbone.load(LITE0)
 
 
-def measure(ruler, images):
-    moments = observe([ruler], images)[0].moments
+def measure(reference_backbone, images):
+    moments = observe([reference_backbone], images)[0].moments
     return measure_similarity(moments, np.arange(len(images)).astype(str))
 
 
@@ -68,27 +68,29 @@ def test_dead_channels_do_not_count():
     assert measure_similarity([layer], np.array(["a", "b", "c"])).kl == pytest.approx(0)
 
 
-def test_noise_is_far_from_imagenet(ruler):
-    assert measure(ruler, make_noise(6)).kl > 0.4
+def test_noise_is_far_from_imagenet(reference_backbone):
+    assert measure(reference_backbone, make_noise(6)).kl > 0.4
 
 
-def test_photographs_are_nearer_than_mri_and_mri_is_nearer_than_noise(ruler, real_mri):
+def test_photographs_are_nearer_than_mri_and_mri_is_nearer_than_noise(reference_backbone, real_mri):
     photos = [read_image(path) for path in sorted((SHARED_DATA / "photos").glob("*.jpg"))[:12]]
     scans = [read_image(path) for path in sorted(real_mri.glob("*/*.jpg"))[::4]]
-    near, middle, far = (measure(ruler, images).kl for images in (photos, scans, make_noise(6)))
-    assert near < Borders().similarity < middle < far
+    near, middle, far = (
+        measure(reference_backbone, images).kl for images in (photos, scans, make_noise(6))
+    )
+    assert near < Thresholds().similarity < middle < far
 
 
-def test_few_images_of_a_source_agree_with_many(ruler, real_mri):
+def test_few_images_of_a_source_agree_with_many(reference_backbone, real_mri):
     scans = [read_image(path) for path in sorted(real_mri.glob("*/*.jpg"))]
-    few, many = measure(ruler, scans[::6]), measure(ruler, scans[:40])
+    few, many = measure(reference_backbone, scans[::6]), measure(reference_backbone, scans[:40])
     assert few.low <= many.kl <= few.high or many.low <= few.kl <= many.high
 
 
-def test_the_interval_holds_the_value_and_is_the_same_again(ruler):
-    similarity = measure(ruler, make_noise(6))
+def test_the_interval_holds_the_value_and_is_the_same_again(reference_backbone):
+    similarity = measure(reference_backbone, make_noise(6))
     assert similarity.low <= similarity.kl <= similarity.high
-    assert similarity == measure(ruler, make_noise(6))
+    assert similarity == measure(reference_backbone, make_noise(6))
 
 
 BY_STAGE = {
@@ -103,7 +105,7 @@ PARAMETERS = {name: 1_000_000 for name in BY_STAGE}
 
 
 def give_advice(images_per_class, kl, by_stage=BY_STAGE):
-    return advise(images_per_class, kl, by_stage, PARAMETERS, Borders())
+    return advise(images_per_class, kl, by_stage, PARAMETERS, Thresholds())
 
 
 @pytest.mark.parametrize(
@@ -117,15 +119,15 @@ def give_advice(images_per_class, kl, by_stage=BY_STAGE):
 )
 def test_each_quadrant_has_its_strategy(images_per_class, kl, quadrant, strategy):
     advice = give_advice(images_per_class, kl)
-    assert find_quadrant(images_per_class, kl, Borders()) == Quadrant(quadrant)
+    assert find_quadrant(images_per_class, kl, Thresholds()) == Quadrant(quadrant)
     assert advice.strategy == strategy
     assert (advice.cut is not None) == (advice.trained_stages > 0) == (strategy == "partial")
     assert (advice.learning_rate is None) == (strategy == "frozen")
 
 
 def test_the_borders_can_be_moved():
-    assert find_quadrant(20, 0.2, Borders(size=10, similarity=0.5)) == Quadrant.Q2
-    assert find_quadrant(20, 0.02, Borders(similarity=0.01)) == Quadrant.Q3
+    assert find_quadrant(20, 0.2, Thresholds(size=10, similarity=0.5)) == Quadrant.Q2
+    assert find_quadrant(20, 0.02, Thresholds(similarity=0.01)) == Quadrant.Q3
 
 
 def test_training_starts_behind_the_stage_that_agrees_best_with_imagenet():
@@ -168,25 +170,27 @@ def test_near_the_border_the_advice_is_softer():
 
 def test_references_span_the_axis_in_order():
     kl = {reference.name: reference.kl for reference in load_references()}
-    assert kl["photographs"] < Borders().similarity < kl["brain MRI, contrast"] < kl["white noise"]
+    assert (
+        kl["photographs"] < Thresholds().similarity < kl["brain MRI, contrast"] < kl["white noise"]
+    )
     assert all(reference.images > 0 and reference.source for reference in load_references())
 
 
-def test_size_and_colour_of_the_same_image_hardly_matter(ruler, real_mri):
+def test_size_and_colour_of_the_same_image_hardly_matter(reference_backbone, real_mri):
     scans = [read_image(path) for path in sorted(real_mri.glob("*/*.jpg"))[::5]]
     halved = [scan[::2, ::2] for scan in scans]
     coloured = [np.repeat(scan[:, :, None], 3, axis=2) for scan in scans]
-    same = measure(ruler, scans)
-    assert measure(ruler, coloured).kl == pytest.approx(same.kl, abs=1e-4)
-    assert same.low <= measure(ruler, halved).kl <= same.high
+    same = measure(reference_backbone, scans)
+    assert measure(reference_backbone, coloured).kl == pytest.approx(same.kl, abs=1e-4)
+    assert same.low <= measure(reference_backbone, halved).kl <= same.high
 
 
-def test_five_images_of_a_source_agree_with_a_hundred(ruler):
+def test_five_images_of_a_source_agree_with_a_hundred(reference_backbone):
     if not (SHARED_DATA / "cemri").is_dir():
         pytest.skip(f"no real images at {SHARED_DATA}")
     files = sorted((SHARED_DATA / "cemri" / "images").glob("*.jpg"))
-    few = measure(ruler, files[:: len(files) // 5][:5])
-    many = measure(ruler, files[::12])
+    few = measure(reference_backbone, files[:: len(files) // 5][:5])
+    many = measure(reference_backbone, files[::12])
     assert few.low <= many.kl <= few.high
 
 
@@ -254,7 +258,7 @@ def test_features_that_are_not_numbers_are_named(disc_cohort, monkeypatch):
 
 
 def test_a_backbone_without_batch_statistics_gets_advice_too(disc_cohort, monkeypatch):
-    """Similarity is the ruler's; such a backbone only has none of its own."""
+    """Similarity is the reference backbone's; such a backbone only has none of its own."""
     untrained = {
         LITE0: Backbone.load(LITE0),
         "convnext_atto": Backbone.untrained("convnext_atto").resized(64),

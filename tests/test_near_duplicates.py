@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from meninx.cohort import Cohort, Severity, audit
-from meninx.cohort.copies import FEW_PAIRS, FULL, find_copies
-from meninx.cohort.listing import list_manifest
+from meninx.cohort.file_index import list_manifest
+from meninx.cohort.near_duplicates.confirm import FEW_PAIRS, FULL, find_copies
 from meninx.cohort.sampling import USUAL_RULE, read_samples
 from meninx.errors import CohortError, StudyError
 from meninx.study import Study
@@ -105,8 +105,8 @@ def test_copies_of_a_copy_are_one_picture(tmp_path):
 
 def test_a_chain_is_not_one_picture_unless_its_ends_are_alike_too(tmp_path):
     """Left half of one head with right half of another: like both, which are not alike."""
-    from meninx.cohort.copies import _join_completely
-    from meninx.cohort.duplicates import align_candidates
+    from meninx.cohort.near_duplicates.confirm import _join_completely
+    from meninx.cohort.near_duplicates.search import align_candidates
 
     folder = write_heads(tmp_path, patients=3)
     samples = Cohort.open(folder).samples

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from meninx.cohort.phantom import phantom
-from meninx.cohort.phantom.anatomy import SmoothField, load_anatomy
-from meninx.cohort.phantom.head import draw_head
-from meninx.cohort.phantom.write import COUNTS, draw_patient
 from meninx.errors import CohortError
+from meninx.phantom import phantom
+from meninx.phantom.anatomy import SmoothField, load_anatomy
+from meninx.phantom.head import draw_head
+from meninx.phantom.write import COUNTS, draw_patient
 
 SMALL = {"lm": 3, "leukemia": 2, "normal": 2}
 

@@ -38,7 +38,7 @@ def test_the_page_counts_what_held_and_says_how_far_off_the_rest_was():
 def test_at_twice_the_patients_the_forecast_holds_what_more_phantom_patients_bring(tmp_path):
     cohort = open_phantom(tmp_path / "truth", TRUTH_SEED, factor=4)
     truth = measure_truth(cohort, (1.0, 2.0), draws=8)
-    # There is something to foretell.
+    # There is something to predict.
     assert truth[2.0].balanced_accuracy > truth[1.0].balanced_accuracy + 0.02
     curves = [forecast(open_phantom(tmp_path / str(seed), seed), seed) for seed in SEEDS]
     expected = [one for curve in curves for one in curve.forecast if one.factor == 2]

@@ -22,11 +22,12 @@ from pydicom import dcmread
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.uid import generate_uid
 
-from meninx.cohort import Cohort, SampleRule, audit, read_image
+from meninx.cohort import Cohort, SampleRule, audit
 from meninx.cohort.pseudonyms import Pseudonyms
-from meninx.cohort.quiet import quiet_libraries
 from meninx.errors import CohortError, MeninxError, StudyError
 from meninx.finetune import Strategy
+from meninx.imaging import read_image
+from meninx.imaging.silence_loggers import silence_loggers
 from meninx.study import Study, compare_runs
 from tests.test_cohort import save_dicom
 
@@ -146,7 +147,7 @@ def test_errors_and_findings_never_hold_what_stands_in_a_header(tmp_path, caplog
 def test_libraries_are_silent_until_the_last_of_several_readers_has_left(recwarn):
     logger = logging.getLogger("pydicom")
     usual = logger.level
-    first, second = quiet_libraries(), quiet_libraries()
+    first, second = silence_loggers(), silence_loggers()
     first.__enter__()
     second.__enter__()
     # The one that came first goes first, as threads do.
@@ -220,7 +221,7 @@ def test_a_study_scores_the_same_with_any_key_and_does_not_go_on_with_another(
     )
     assert read_timeless(one / "evaluation.json") == read_timeless(two / "evaluation.json")
     tables = [
-        parquet.read_table(next(run.glob("cells/*frozen/oof.parquet"))).to_pandas()
+        parquet.read_table(next(run.glob("models/*frozen/oof.parquet"))).to_pandas()
         for run in (one, two)
     ]
     assert not set(tables[0]["patient"]) & set(tables[1]["patient"])

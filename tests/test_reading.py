@@ -27,13 +27,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from meninx.cohort import Axis, Sample, read_image, read_mask
-from meninx.cohort.codestreams import measure_codestream
-from meninx.cohort.dicom import open_dicom
-from meninx.cohort.geometry import square_pixels, turn_upright
-from meninx.cohort.images import scale_intensity
-from meninx.cohort.slices import SliceChoice, choose_slices
+from meninx.cohort import Sample
 from meninx.errors import ImageError
+from meninx.imaging import Axis, read_image, read_mask
+from meninx.imaging.codestreams import measure_codestream
+from meninx.imaging.dicom import open_dicom
+from meninx.imaging.geometry import square_pixels, turn_upright
+from meninx.imaging.images import scale_intensity
+from meninx.imaging.slices import SliceChoice, choose_slices
 from tests.test_cohort import picture, save_dicom
 
 PYDICOM = Path(pydicom.data.__file__).parent / "test_files"

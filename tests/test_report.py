@@ -165,7 +165,7 @@ def test_sections_stand_in_their_order(page):
     text = Reader(page).text
     titles = [
         "The answer", "To know before", "Images and patients", "Size and similarity", "The plan",
-        "Scores of all cells", "Which class was taken", "Each class against", "Examples, right",
+        "Scores of all models", "Which class was taken", "Each class against", "Examples, right",
         "How it was done", "Limits",
     ]  # fmt: skip
     places = [text.index(title) for title in titles]
@@ -199,14 +199,14 @@ def test_unknown_patients_are_a_limit(run, without_figures):
 def test_candidates_stand_from_the_best_down_and_baselines_after_them(finished):
     with (finished / "tables" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    by_score = sorted(CANDIDATES, key=lambda cell: -CANDIDATES[cell][0])
-    assert [row["cell"] for row in rows[: len(CANDIDATES)]] == by_score
-    assert {row["cell"] for row in rows[len(CANDIDATES) :]} == set(BASELINES)
+    by_score = sorted(CANDIDATES, key=lambda model: -CANDIDATES[model][0])
+    assert [row["model"] for row in rows[: len(CANDIDATES)]] == by_score
+    assert {row["model"] for row in rows[len(CANDIDATES) :]} == set(BASELINES)
     first = rows[0]
     assert (first["strategy"], first["role"]) == ("partial", "candidate")
     shown = [float(first[f"balanced_accuracy{end}"]) for end in ("", "_low", "_high")]
     assert shown == [0.79, 0.68, 0.90]
-    assert next(row["auc"] for row in rows if row["cell"] == "majority") == ""
+    assert next(row["auc"] for row in rows if row["model"] == "majority") == ""
 
 
 def test_no_fingerprint_reaches_the_page(page):
@@ -289,7 +289,7 @@ def test_a_field_of_another_type_is_named(run, fields):
     ("name", "content", "told"),
     [
         ("plan.json", "{", "not JSON"),
-        ("scores.csv", "cell,backbone\na,b\n", "lacks the columns"),
+        ("scores.csv", "model,backbone\na,b\n", "lacks the columns"),
         ("cohort.csv", "sample,patient\n", "lacks the columns label"),
     ],
 )
@@ -308,13 +308,13 @@ def test_a_score_that_is_no_number_is_named(run):
 
 
 def test_files_that_do_not_agree_are_refused(run):
-    change_json(run / "summary.json", chosen="another-cell")
-    with pytest.raises(StudyError, match="another-cell"):
+    change_json(run / "summary.json", chosen="another-model")
+    with pytest.raises(StudyError, match="another-model"):
         render(run)
 
 
 @pytest.mark.parametrize("field", ["confusion", "roc"])
-def test_a_chosen_cell_that_does_not_fit_its_classes_is_refused(run, field):
+def test_a_chosen_model_that_does_not_fit_its_classes_is_refused(run, field):
     evaluation = json.loads((run / "evaluation.json").read_text())
     curve = {"false_positive_rate": [0, 1], "true_positive_rate": [0, 1]}
     evaluation["chosen"][field] = {"confusion": [[1, 2], [3, 4]], "roc": {"none": curve}}[field]
@@ -338,7 +338,7 @@ def test_a_picture_that_is_no_png_is_refused(run, without_figures):
         render(run)
 
 
-def test_a_spreadsheet_runs_no_cell_of_a_table():
+def test_a_spreadsheet_runs_no_model_of_a_table():
     table = Table("t", "", "", [Column("name", "Name", align="left")], [["=1+1"], ["-a"], ["a"]])
     assert table.to_csv().splitlines() == ["name", "'=1+1", "'-a", "a"]
 
@@ -529,9 +529,9 @@ def test_estimates_are_written_with_their_interval():
     assert words.estimate(*Estimate(0.742, None, None)) == "0.74"
 
 
-SAME_CELL = {"cell": "a", "best": "a", "difference": 0.0, "low": 0.0, "high": 0.0}
-REACHES_0 = {"cell": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
-BELOW_0 = {"cell": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}
+SAME_CELL = {"model": "a", "best": "a", "difference": 0.0, "low": 0.0, "high": 0.0}
+REACHES_0 = {"model": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
+BELOW_0 = {"model": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from meninx.cohort import Cohort, Severity, audit
 from meninx.cohort.appearance import TAGS, measure_appearance
 from meninx.errors import StudyError
 from meninx.finetune import Strategy
-from meninx.matrix.advice import Borders, advise
+from meninx.matrix.advice import Thresholds, advise
 from meninx.matrix.references import load_references
 from meninx.report import Words, render
 from meninx.report.language import LANGUAGES, format_number
@@ -132,14 +132,14 @@ def test_the_page_speaks_indonesian(tmp_path, monkeypatch):
 def tell_as_a_study_does(run: Path) -> None:
     """Put sentences of other stages, as these write them, in place of the made-up ones."""
     by_stage = {"stem": 0.4, "stage1": 0.02, "stage2": 0.05, "stage3": 0.2}
-    advice = advise(17.0, 0.2, by_stage, dict.fromkeys(by_stage, 3_315_504), Borders())
+    advice = advise(17.0, 0.2, by_stage, dict.fromkeys(by_stage, 3_315_504), Thresholds())
     matrix = {"strategy": "partial", "cut": "stage4", "reasons": list(advice.reasons)}
     references = [{"name": one.name, "kl": one.kl} for one in load_references()]
     change_json(run / "matrix.json", advice=matrix, references=references)
     plan = RunFolder.read(run).plan
-    for cell in plan["cells"]:
-        cell["reason"] = "The matrix advises this."
-    plan["left_out"] = [{"cell": "x", "reason": "It does not fit into 30 s."}]
+    for model in plan["models"]:
+        model["reason"] = "The matrix advises this."
+    plan["left_out"] = [{"model": "x", "reason": "It does not fit into 30 s."}]
     write_json(run / "plan.json", plan)
     told = Words.load("en").sentences
     values = {
@@ -234,14 +234,16 @@ def test_no_number_is_a_dash(value):
 
 def retold(sentence):
     """Tell a sentence in both languages."""
-    return [Words.load(language).retell(sentence) for language in ("en", "id")]
+    return [Words.load(language).translate(sentence) for language in ("en", "id")]
 
 
 @pytest.mark.parametrize("images_per_class", [12.0, 700.0, 1_500.0, 60_000.0])
 @pytest.mark.parametrize("kl", [0.02, 0.2])
 def test_reasons_of_the_matrix_are_told_in_every_language(images_per_class, kl):
     by_stage = {"stem": 0.4, "stage1": 0.02, "stage2": 0.05, "stage3": 0.2}
-    advice = advise(images_per_class, kl, by_stage, dict.fromkeys(by_stage, 3_315_504), Borders())
+    advice = advise(
+        images_per_class, kl, by_stage, dict.fromkeys(by_stage, 3_315_504), Thresholds()
+    )
     for reason in advice.reasons:
         english, indonesian = retold(reason)
         assert english == reason

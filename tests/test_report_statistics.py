@@ -22,7 +22,7 @@ from tests.finished_runs import (
 
 OPTIONAL = (
     "chance", "prediction_sets", "calibration", "patient_level", "learning_curve", "nested",
-    "novelty",
+    "ood",
 )  # fmt: skip
 TABLES = {
     "cost", "left_out", "measures", "predictive_values", "patient_classes", "calibration",
@@ -92,7 +92,7 @@ def test_the_answer_says_chance_and_nested_cross_validation(text):
 
 def test_comparisons_carry_p_and_the_p_to_cite(whole, text):
     assert "p (Holm): corrected for the number of comparisons" in text
-    rows = {row["cell"]: row for row in read_table(whole, "choice")}
+    rows = {row["model"]: row for row in read_table(whole, "choice")}
     assert rows[CHOSEN]["p_value"] == ""
     assert float(rows["tf_efficientnet_lite1-frozen"]["p_adjusted"]) == pytest.approx(0.3032)
     assert "p = 0.210 (paired permutation test, not corrected" in text
@@ -178,12 +178,16 @@ def test_the_forecast_is_said_for_twice_and_four_times_the_patients(text):
 
 
 def test_predicted_and_real_seconds_stand_side_by_side(whole, text):
-    row = next(row for row in read_table(whole, "cost") if row["cell"] == CHOSEN)
+    row = next(row for row in read_table(whole, "cost") if row["model"] == CHOSEN)
     assert (row["predicted_seconds"], row["seconds"]) == ("38.2", "41.3")
-    assert "Cells that the time limit left no room for" in text
+    assert "Models that the time limit left no room for" in text
     assert "tf_efficientnet_lite2-full" in text
     last = read_table(whole, "cost")[-1]
-    assert (last["cell"], last["predicted_seconds"], last["seconds"]) == ("study", "431.7", "412.6")
+    assert (last["model"], last["predicted_seconds"], last["seconds"]) == (
+        "study",
+        "431.7",
+        "412.6",
+    )
     assert "The whole study" in text
 
 

@@ -13,20 +13,13 @@ from pydicom import Dataset, Sequence
 from scipy.io import savemat
 
 from meninx import cli
-from meninx.cohort import (
-    Cohort,
-    SeriesKind,
-    SliceChoice,
-    Wanted,
-    audit,
-    write_cemri_manifest,
-    write_dicom_manifest,
-)
-from meninx.cohort.headers import name_sequence
+from meninx.cohort import Cohort, Wanted, audit, write_cemri_manifest, write_dicom_manifest
 from meninx.cohort.pseudonyms import Pseudonyms
-from meninx.cohort.series import find_series
-from meninx.cohort.walking import walk_files
 from meninx.errors import CohortError
+from meninx.imaging import SeriesKind, SliceChoice
+from meninx.imaging.dicom_headers import name_sequence
+from meninx.imaging.file_walk import walk_files
+from meninx.imaging.series import find_series
 from tests.test_cohort import SECRET, picture, save_dicom, save_png
 from tests.test_reading import save_cjdata
 

@@ -101,7 +101,7 @@ def test_an_image_is_answered_as_the_bundle_answers_it(
     (answer,) = response.json()
     assert list(answer) == [
         "image", "patient", "probabilities", "prediction_set", "out_of_distribution",
-        "novelty", "heatmap",
+        "ood", "heatmap",
     ]  # fmt: skip
     assert answer["image"] == "Ms Doe.png"
     assert answer["patient"] is None

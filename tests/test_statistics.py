@@ -13,24 +13,24 @@ from scipy.stats import binom
 
 from meninx.evaluate import (
     Aggregation,
+    assess_calibration,
     compare_with_each,
     evaluate,
     fit_learning_curve,
-    judge_chance,
-    judge_trust,
     measure_predictive_values,
+    permutation_test,
     select_best,
 )
+from meninx.evaluate.calibration_error import estimate_calibration_error
 from meninx.evaluate.learning_curve import PowerLaw
-from meninx.evaluate.reliability import estimate_calibration_error
-from meninx.study.plan import Cell, Role
-from meninx.study.verdict import CellResult, Verdict
+from meninx.study.plan import Model, Role
+from meninx.study.verdict import ModelResult, Verdict
 from tests.simulated_studies import (
     find_truth,
     shuffle_labels,
-    simulate_cell,
-    simulate_cells,
     simulate_learning,
+    simulate_model,
+    simulate_models,
 )
 
 THOUSANDFOLD_SURE = 3.3  # standard deviations
@@ -44,8 +44,8 @@ def test_with_shuffled_labels_the_best_of_thirty_looks_good_and_the_headline_doe
     naive, headline = [], []
     for study in range(10):
         random = np.random.default_rng(study)
-        cells = shuffle_labels(random, simulate_cells(random, [1.0] * 30))
-        named = {str(number): cell for number, cell in enumerate(cells)}
+        models = shuffle_labels(random, simulate_models(random, [1.0] * 30))
+        named = {str(number): model for number, model in enumerate(models)}
         selection = select_best(named, study)
         naive.append(selection.naive.value)
         headline.append(selection.headline)
@@ -70,10 +70,10 @@ def test_headline_and_scores_are_held_by_their_intervals_as_often_as_they_say():
     truth, _ = find_truth(2.0)
     held = dict.fromkeys(("headline", *SCORES), 0)
     for study in range(studies):
-        cells = simulate_cells(random, [2.0] * 6)
-        selection = select_best({str(i): cell for i, cell in enumerate(cells)}, study)
+        models = simulate_models(random, [2.0] * 6)
+        selection = select_best({str(i): model for i, model in enumerate(models)}, study)
         held["headline"] += holds(selection.headline, truth["balanced_accuracy"])
-        scores = evaluate(cells[0], study).overall
+        scores = evaluate(models[0], study).overall
         for name in SCORES:
             held[name] += holds(scores[name], truth[name])
     assert_covered(held, studies)
@@ -89,7 +89,7 @@ def test_intervals_cover_as_often_as_they_say(settings, skill):
     truth, by_class = find_truth(skill)
     held = dict.fromkeys((*SCORES, "class"), 0)
     for study in range(studies):
-        scores = evaluate(simulate_cell(random, skill, **settings), study)
+        scores = evaluate(simulate_model(random, skill, **settings), study)
         for name in SCORES:
             held[name] += holds(scores.overall[name], truth[name])
         held["class"] += holds(scores.by_class["a"]["sensitivity"], by_class["sensitivity"][0])
@@ -102,8 +102,8 @@ def test_areas_next_to_one_are_held_as_often_as_they_say():
     random, studies, held = np.random.default_rng(0), 400, 0
     truth, _ = find_truth(3.4)
     for study in range(studies):
-        cell = simulate_cell(random, 3.4, images_per_patient=4)
-        held += holds(evaluate(cell, study).overall["auc"], truth["auc"])
+        model = simulate_model(random, 3.4, images_per_patient=4)
+        held += holds(evaluate(model, study).overall["auc"], truth["auc"])
     assert_covered({"auc": held}, studies)
 
 
@@ -117,7 +117,7 @@ def test_the_calibration_error_is_held_where_nearly_all_answers_are_right(scale)
     random, studies, held, widths = np.random.default_rng(0), 150, 0, []
     truth, _ = find_truth(3.4, scale)
     for study in range(studies):
-        error = estimate_calibration_error(simulate_cell(random, 3.4, scale=scale), study)
+        error = estimate_calibration_error(simulate_model(random, 3.4, scale=scale), study)
         held += holds(error, truth["calibration_error"])
         widths.append(error.high - error.low)
     assert binom.cdf(held, studies, 0.95) > 0.01
@@ -134,8 +134,8 @@ def test_the_calibration_error_covers_as_often_as_it_says(settings, skill, scale
     random, studies, held, widths = np.random.default_rng(2), 300, 0, []
     truth, _ = find_truth(skill, scale)
     for study in range(studies):
-        cell = simulate_cell(random, skill, scale=scale, **settings)
-        error = estimate_calibration_error(cell, study)
+        model = simulate_model(random, skill, scale=scale, **settings)
+        error = estimate_calibration_error(model, study)
         held += holds(error, truth["calibration_error"])
         widths.append(error.high - error.low)
     if truth["calibration_error"] > 0.02:
@@ -150,8 +150,8 @@ def test_the_calibration_error_covers_as_often_as_it_says(settings, skill, scale
 def test_the_headline_covers_as_often_as_it_says(skills, repeats):
     random, studies, held = np.random.default_rng(1), 200, 0
     for study in range(studies):
-        cells = simulate_cells(random, skills, repeats=repeats)
-        selection = select_best({str(i): cell for i, cell in enumerate(cells)}, study)
+        models = simulate_models(random, skills, repeats=repeats)
+        selection = select_best({str(i): model for i, model in enumerate(models)}, study)
         truth = find_truth(skills[int(selection.chosen)])[0]["balanced_accuracy"]
         held += holds(selection.headline, truth)
     assert_covered({"headline": held}, studies)
@@ -164,13 +164,13 @@ def test_tests_find_nothing_in_five_of_a_hundred_studies_at_most(skill):
     alone, any_found, chance = [], [], []
     studies = 200
     for study in range(studies):
-        cells = simulate_cells(random, [skill] * 5)
-        others = {str(number): cell for number, cell in enumerate(cells[1:])}
-        compared = list(compare_with_each(cells[0], others, study).values())
+        models = simulate_models(random, [skill] * 5)
+        others = {str(number): model for number, model in enumerate(models[1:])}
+        compared = list(compare_with_each(models[0], others, study).values())
         alone.append(compared[0].p_value < 0.05)
         any_found.append(min(comparison.p_adjusted for comparison in compared) < 0.05)
-        named = {str(number): cell for number, cell in enumerate(shuffle_labels(random, cells))}
-        chance.append(judge_chance(named, study).p_value < 0.05)
+        named = {str(number): model for number, model in enumerate(shuffle_labels(random, models))}
+        chance.append(permutation_test(named, study).p_value < 0.05)
     limit = 0.05 + THOUSANDFOLD_SURE * np.sqrt(0.05 * 0.95 / studies)
     assert max(np.mean(alone), np.mean(any_found), np.mean(chance)) <= limit
     assert np.mean(chance) > 0
@@ -184,10 +184,10 @@ def test_prediction_sets_and_predictive_values_hold_what_they_say(settings):
     ill, healthy = 0.02 * by_class["sensitivity"][0], 0.98 * (1 - by_class["specificity"][0])
     coverage, worth = [], []
     for study in range(150):
-        cell = simulate_cell(random, 2.0, **settings)
-        sets = judge_trust(cell, study).sets
+        model = simulate_model(random, 2.0, **settings)
+        sets = assess_calibration(model, study).sets
         coverage.append([one.coverage.value for one in sets.by_class.values()])
-        found = measure_predictive_values(cell, {"a": 0.02, "b": 0.49, "c": 0.49}, study)["a"]
+        found = measure_predictive_values(model, {"a": 0.02, "b": 0.49, "c": 0.49}, study)["a"]
         worth.append(holds(found.ppv, ill / (ill + healthy)))
     by_class_covered = np.mean(coverage, axis=0)
     assert by_class_covered.min() > 0.88
@@ -214,11 +214,11 @@ def test_forecasts_hold_the_score_of_the_larger_study(law):
 
 
 def make_results(skills, **settings):
-    cells = simulate_cells(np.random.default_rng(0), skills, **settings)
+    models = simulate_models(np.random.default_rng(0), skills, **settings)
     return {
-        f"cell{number}": CellResult(
-            Cell(
-                name=f"cell{number}",
+        f"model{number}": ModelResult(
+            Model(
+                name=f"model{number}",
                 backbone="net",
                 strategy="frozen",
                 cut=None,
@@ -228,10 +228,10 @@ def make_results(skills, **settings):
                 reason="",
                 is_advised=number == 1,
             ),
-            cell,
+            model,
             1.0,
         )
-        for number, cell in enumerate(cells)
+        for number, model in enumerate(models)
     }
 
 
@@ -242,12 +242,12 @@ def test_the_verdict_holds_every_statistic_as_numbers():
     verdict = Verdict.reach(make_results([0.0, 1.5, 2.0]), seed=0)
     content = verdict.as_dict(MATRIX)
     json.dumps(content, allow_nan=False)
-    assert {"brier", "calibration_error"} < set(content["cells"]["cell0"]["scores"])
+    assert {"brier", "calibration_error"} < set(content["models"]["model0"]["scores"])
     assert content["chance"]["p_value"] < 0.01
     assert content["prediction_sets"]["is_class_conditional"]
     assert content["calibration"]["error_if_perfect_before"] > 0
     assert all(row["p_value"] <= row["p_adjusted"] for row in content["comparisons"])
-    assert content["advice"]["cell"] == "cell1"
+    assert content["advice"]["model"] == "model1"
     values = content["chosen"]["classes"]["a"]["predictive_values"]
     assert values["is_cohort_prevalence"]
     assert not {"patient_level", "learning_curve", "nested"} & set(content)

@@ -16,25 +16,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from meninx.study.fold_networks import FoldNetworks
 from safetensors import safe_open
 from safetensors.torch import save
 
+from meninx.cli.parsing import read_duration, read_prevalence, write_duration
 from meninx.cohort import Cohort
 from meninx.errors import CohortError, StudyError
 from meninx.evaluate import split_by_patient
 from meninx.finetune import FineTunedClassifier, Preset, Strategy, load_backbone
 from meninx.matrix import Advice
 from meninx.report import render
-from meninx.study import (
-    Plan,
-    Study,
-    compare_runs,
-    read_duration,
-    read_prevalence,
-    write_duration,
-)
+from meninx.study import Plan, Study, compare_runs
 from meninx.study.clock import Clock, Pace
-from meninx.study.fold_models import FoldModels
 from meninx.study.progress import StudyProgress
 from meninx.study.run_folder import RunFolder
 from meninx.study.runner import Runner
@@ -44,7 +38,7 @@ from tests.conftest import advise, made_brief, write_cohort
 
 LITE0, LITE1 = "tf_efficientnet_lite0", "tf_efficientnet_lite1"
 SCORE_COLUMNS = (
-    "cell,backbone,strategy,cut,role,balanced_accuracy,balanced_accuracy_low,"
+    "model,backbone,strategy,cut,role,balanced_accuracy,balanced_accuracy_low,"
     "balanced_accuracy_high,macro_f1,auc,log_loss,seconds"
 )
 SECRET = "SITI-RAHAYU"
@@ -87,10 +81,10 @@ def write_manifest(folder, header, rest_of_row):
     (folder / "manifest.csv").write_text("\n".join([header, *rows]))
 
 
-def name_partial_cell(run):
-    """Name the partial cell; its cut is what the matrix advises for these images."""
-    (cell,) = (run / "cells").glob("*-partial-*")
-    return cell.name
+def name_partial_model(run):
+    """Name the partial model; its cut is what the matrix advises for these images."""
+    (model,) = (run / "models").glob("*-partial-*")
+    return model.name
 
 
 def read_scores(run):
@@ -102,7 +96,7 @@ def read_scores(run):
 
 def test_the_plan_has_the_advice_its_neighbour_their_mean_and_the_baselines():
     plan = Plan.make(advise("partial", 4), (LITE0,))
-    assert {cell.name: cell.repeats for cell in plan.cells} == {
+    assert {model.name: model.repeats for model in plan.models} == {
         "majority": 3,
         "histogram": 3,
         f"{LITE0}-frozen": 3,
@@ -116,13 +110,13 @@ def test_the_plan_has_the_advice_its_neighbour_their_mean_and_the_baselines():
 def test_all_candidates_have_the_same_repeats():
     # One that is looked at less often is noisier, and the best of several is often the noisiest.
     plan = Plan.make(advise("partial", 1), (LITE0, LITE1), repeats=4)
-    assert {cell.repeats for cell in plan.candidates} == {4} and len(plan.candidates) == 6
+    assert {model.repeats for model in plan.candidates} == {4} and len(plan.candidates) == 6
 
 
 def test_images_are_gone_through_often_enough():
     # 7 passes left the phantom's own training images 69 to 90 % right.
-    partial = [cell for cell in Plan.make(advise("partial", 4), (LITE0,)).cells if cell.cut]
-    assert all(cell.recipe.epochs >= 20 for cell in partial)
+    partial = [model for model in Plan.make(advise("partial", 4), (LITE0,)).models if model.cut]
+    assert all(model.recipe.epochs >= 20 for model in partial)
 
 
 @pytest.mark.parametrize(
@@ -136,32 +130,32 @@ def test_images_are_gone_through_often_enough():
 )
 def test_every_advice_is_tried_beside_its_neighbour(advice, expected):
     plan = Plan.make(advice, (LITE0,))
-    assert {cell.name.removeprefix(f"{LITE0}-") for cell in plan.candidates} == expected
+    assert {model.name.removeprefix(f"{LITE0}-") for model in plan.candidates} == expected
 
 
-def test_cells_are_trained_as_the_matrix_advises():
+def test_models_are_trained_as_the_matrix_advises():
     advice = Advice("partial", "stage7", 1, (256,), 0.5, 2e-3, ("Because.",))
-    cells = {
-        cell.name.removeprefix(f"{LITE0}-"): cell for cell in Plan.make(advice, (LITE0,)).cells
+    models = {
+        model.name.removeprefix(f"{LITE0}-"): model for model in Plan.make(advice, (LITE0,)).models
     }
-    advised = cells["partial-stage7"]
+    advised = models["partial-stage7"]
     assert advised.extra_layers == (256,) and advised.is_advised
     usual = Preset.DEFAULT.recipe
     assert advised.recipe == replace(usual, augmentation=0.5, learning_rate=2e-3)
-    assert cells["frozen"].extra_layers == ()  # the simplest transfer, to compare with
+    assert models["frozen"].extra_layers == ()  # the simplest transfer, to compare with
 
 
 def test_strategies_that_are_asked_for_replace_the_advice():
     plan = Plan.make(advise("partial", 1), (LITE0,), (Strategy.FULL, Strategy.SCRATCH))
-    assert [cell.name for cell in plan.cells] == [
+    assert [model.name for model in plan.models] == [
         "majority", "histogram", f"{LITE0}-full", f"{LITE0}-scratch",
     ]  # fmt: skip
 
 
 def test_a_deeper_cut_trains_more():
     plan = Plan.make(advise("partial", 2), (LITE0,))
-    cells = {cell.cut: cell for cell in plan.candidates if not cell.members}
-    trained = [cells[cut].trained_parameters for cut in (None, "stage7", "stage6")]
+    models = {model.cut: model for model in plan.candidates if not model.members}
+    trained = [models[cut].trained_parameters for cut in (None, "stage7", "stage6")]
     assert trained == sorted(trained) and trained[0] == 0
 
 
@@ -170,7 +164,7 @@ def test_a_deeper_cut_trains_more():
 
 def make_clock(plan, limit=None, workers=1):
     """A clock for which a step takes a second, of a plan of 50 images in 5 folds."""
-    paces = {cell.name: Pace(image=0.5, step=1.0) for cell in plan.cells if cell.is_fitted}
+    paces = {model.name: Pace(image=0.5, step=1.0) for model in plan.models if model.is_fitted}
     return Clock(limit, workers, 50, 5, paces)
 
 
@@ -178,20 +172,20 @@ def test_a_study_takes_its_features_its_fits_and_what_comes_after():
     plan = Plan.make(advise("partial", 4), (LITE0,), repeats=2)
     clock = make_clock(plan, workers=2)
     priced = clock.price(plan)
-    predicted = {cell.name: cell.predicted_seconds for cell in priced.cells}
+    predicted = {model.name: model.predicted_seconds for model in priced.models}
     assert predicted[f"{LITE0}-partial-stage4"] == 20 * 5 * 5 * 2  # epochs, steps, folds, repeats
     assert predicted["ensemble"] == 2 * predicted[f"{LITE0}-partial-stage4"]
-    fits = sum(cell.predicted_seconds for cell in priced.cells if not cell.members)
+    fits = sum(model.predicted_seconds for model in priced.models if not model.members)
     assert priced.predicted_seconds > (fits + 50 * 0.5) / 2
 
 
 def test_what_was_observed_takes_the_place_of_what_was_predicted():
     plan = Plan.make(advise("partial", 4), (LITE0,))
     clock = make_clock(plan)
-    (cell,) = [cell for cell in plan.cells if cell.cut == "stage4"]
+    (model,) = [model for model in plan.models if model.cut == "stage4"]
     for seconds in (10.0, 14.0):
-        clock.note(cell, seconds)
-    assert clock.predict_fit(cell) == 12.0
+        clock.note(model, seconds)
+    assert clock.predict_fit(model) == 12.0
 
 
 class SlowWorkers:
@@ -214,20 +208,20 @@ class SlowWorkers:
                 yield None
 
 
-def run_slowly(cohort, tmp_path, limit, repeats=3, is_fresh=True):
+def run_slowly(cohort, tmp_path, limit, repeats=3, fresh=True):
     plan = Plan.make(advise("partial", 1), (LITE0,), folds=3, repeats=repeats)
     splits = split_by_patient(cohort.labels, cohort.groups, folds=3, repeats=repeats)
-    paces = {cell.name: Pace(start=1 / 12) for cell in plan.cells if cell.is_fitted}
+    paces = {model.name: Pace(start=1 / 12) for model in plan.models if model.is_fitted}
     clock = Clock(limit, 1, len(cohort.samples), 3, paces)
     folder = RunFolder(tmp_path / "run")
-    folder.begin({}, is_fresh=is_fresh)
+    folder.begin({}, fresh=fresh)
     runner = Runner(cohort, splits, folder, 0, SlowWorkers(clock), clock, StudyProgress())
     return runner.run(plan)
 
 
 def test_without_a_limit_everything_is_run(disc_cohort, tmp_path):
     plan, results = run_slowly(disc_cohort, tmp_path, limit=None)
-    assert plan.left_out == () and list(results) == [cell.name for cell in plan.cells]
+    assert plan.left_out == () and list(results) == [model.name for model in plan.models]
     assert {len(one.predictions.probabilities) for one in results.values()} == {3, 1}
     for result in results.values():
         assert (result.predictions.probabilities.argmax(axis=2) == disc_cohort.labels).all()
@@ -235,28 +229,28 @@ def test_without_a_limit_everything_is_run(disc_cohort, tmp_path):
 
 def test_a_study_that_goes_on_with_less_time_has_equal_repeats_too(disc_cohort, tmp_path):
     plan, _ = run_slowly(disc_cohort, tmp_path, limit=None)
-    (tmp_path / "run" / "cells" / f"{LITE0}-partial-stage7" / "cell.json").unlink()
-    plan, results = run_slowly(disc_cohort, tmp_path, limit=41, is_fresh=False)
-    assert len({cell.repeats for cell in plan.candidates}) == 1
-    for cell in plan.candidates:
-        assert len(results[cell.name].predictions.probabilities) == cell.repeats
+    (tmp_path / "run" / "models" / f"{LITE0}-partial-stage7" / "model.json").unlink()
+    plan, results = run_slowly(disc_cohort, tmp_path, limit=41, fresh=False)
+    assert len({model.repeats for model in plan.candidates}) == 1
+    for model in plan.candidates:
+        assert len(results[model.name].predictions.probabilities) == model.repeats
 
 
 @pytest.mark.parametrize("limit", [1, 45, 55, 70, 90])
-def test_a_limit_keeps_the_most_informative_cells_and_repeats_alike(disc_cohort, tmp_path, limit):
+def test_a_limit_keeps_the_most_informative_models_and_repeats_alike(disc_cohort, tmp_path, limit):
     plan, results = run_slowly(disc_cohort, tmp_path, limit)
-    kept = [cell.name for cell in plan.cells]
+    kept = [model.name for model in plan.models]
     assert {"majority", "histogram", f"{LITE0}-frozen"} <= set(kept)
     assert set(kept) == set(results)
-    left = {one.cell for one in plan.left_out}
+    left = {one.model for one in plan.left_out}
     assert left | set(kept) == {
-        cell.name for cell in Plan.make(advise("partial", 1), (LITE0,)).cells
+        model.name for model in Plan.make(advise("partial", 1), (LITE0,)).models
     }
     if f"{LITE0}-scratch" in kept:  # what tells least comes last
         assert f"{LITE0}-partial-stage7" in kept
-    assert len({cell.repeats for cell in plan.candidates}) == 1
-    for cell in plan.cells:
-        assert len(results[cell.name].predictions.probabilities) == cell.repeats
+    assert len({model.repeats for model in plan.candidates}) == 1
+    for model in plan.models:
+        assert len(results[model.name].predictions.probabilities) == model.repeats
     if limit == 1:
         assert left and all(f"into {limit} s" in one.reason for one in plan.left_out)
 
@@ -292,7 +286,7 @@ def test_prevalences_of_other_classes_are_refused_before_anything_is_run(disc_co
     study = Study(disc_cohort, (LITE0,), prevalence={"lm": 0.5, "plain": 0.5})
     with pytest.raises(StudyError, match="the classes are dotted, plain, striped"):
         study.run(tmp_path / "run")
-    assert not (tmp_path / "run" / "cells").exists()
+    assert not (tmp_path / "run" / "models").exists()
 
 
 # Workers
@@ -358,7 +352,7 @@ def is_running(pid):
 
 def test_an_ensemble_is_fitted_side_by_side_as_one_after_the_other(disc_cohort):
     plan = Plan.make(advise("frozen"), (LITE0, LITE1), (Strategy.FROZEN,))
-    (ensemble,) = [cell for cell in plan.cells if cell.members]
+    (ensemble,) = [model for model in plan.models if model.members]
     answers = [
         fit_on_all(ensemble, disc_cohort, 0, Workers(jobs)).predict_proba(disc_cohort.images[:3])
         for jobs in (1, 2)
@@ -367,13 +361,13 @@ def test_an_ensemble_is_fitted_side_by_side_as_one_after_the_other(disc_cohort):
 
 
 def make_tasks(cohort, models):
-    """A partial cell's task of each of two folds."""
+    """A partial model's task of each of two folds."""
     plan = Plan.make(advise("partial", 1), (LITE0,))
-    (cell,) = [cell for cell in plan.candidates if cell.cut == "stage7"]
-    small = replace(cell.recipe, epochs=1, fewest_steps=3, views=2, image_size=64)
-    cell = replace(cell, recipe=small)
+    (model,) = [model for model in plan.candidates if model.cut == "stage7"]
+    small = replace(model.recipe, epochs=1, fewest_steps=3, views=2, image_size=64)
+    model = replace(model, recipe=small)
     splits = split_by_patient(cohort.labels, cohort.groups, folds=2, repeats=1)
-    return [Task(cell, split, 0, models=models) for split in splits]
+    return [Task(model, split, 0, models=models) for split in splits]
 
 
 def assert_same_networks(one, two):
@@ -388,7 +382,7 @@ def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
     disc_cohort, tmp_path, monkeypatch
 ):
     images, labels = disc_cohort.images, disc_cohort.labels
-    models = FoldModels(tmp_path / "models")
+    models = FoldNetworks(tmp_path / "models")
     tasks = make_tasks(disc_cohort, models)
     fitted = []
     fit = FineTunedClassifier.fit
@@ -402,8 +396,8 @@ def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
     probabilities = first.predict_proba(images)
     assert np.array_equal(probabilities, again.predict_proba(images))
     assert not np.array_equal(probabilities, other.predict_proba(images))
-    longer = replace(tasks[0].cell, recipe=replace(tasks[0].cell.recipe, epochs=2))
-    for change in ({"seed": 1}, {"cell": longer}):
+    longer = replace(tasks[0].model, recipe=replace(tasks[0].model.recipe, epochs=2))
+    for change in ({"seed": 1}, {"model": longer}):
         replace(tasks[0], **change).fit(images, labels)
     assert len(fitted) == 4
     weights = replace(load_backbone(LITE0).source, sha256="0" * 64)
@@ -418,7 +412,7 @@ def test_the_model_of_a_fold_is_trained_once_and_stands_for_no_other(
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("fault", ["cut short", "of another network", "nowhere to write"])
 def test_a_model_that_was_not_kept_whole_is_trained_again(fault, disc_cohort, tmp_path):
-    models = FoldModels(tmp_path / "models")
+    models = FoldNetworks(tmp_path / "models")
     task = make_tasks(disc_cohort, models)[0]
     if fault == "nowhere to write":
         models.folder.write_text("a file where the folder should be")
@@ -458,7 +452,7 @@ def test_every_file_of_a_run_is_there(run):
         "evaluation.json", "summary.json", "examples.json", "report.html", "bundle/bundle.json",
         "bundle/weights.safetensors", "figures/matrix.svg", "figures/confusion.png",
         "figures/roc.svg", "figures/scores.svg", "tables/scores.csv", "tables/scores.tex",
-        f"cells/{LITE0}-frozen/oof.parquet", f"cells/{name_partial_cell(run)}/oof.parquet",
+        f"models/{LITE0}-frozen/oof.parquet", f"models/{name_partial_model(run)}/oof.parquet",
     } <= names  # fmt: skip
     assert not [name for name in names if name.endswith(".draft")]
     assert not any(name.startswith("models/") for name in names), "the models of folds are removed"
@@ -481,7 +475,7 @@ def test_summary_json_keeps_its_fields(run):
 
 
 def test_each_image_has_one_out_of_fold_prediction_a_repeat(run):
-    table = pd.read_parquet(run / "cells" / f"{LITE0}-frozen" / "oof.parquet")
+    table = pd.read_parquet(run / "models" / f"{LITE0}-frozen" / "oof.parquet")
     assert table.columns.tolist() == [
         "sample", "patient", "fold", "repeat", "label", "p_dotted", "p_plain", "p_striped",
     ]  # fmt: skip
@@ -492,7 +486,7 @@ def test_scores_are_computed_from_the_out_of_fold_predictions(run):
     from sklearn.metrics import balanced_accuracy_score
 
     for _, row in read_scores(run).iterrows():
-        table = pd.read_parquet(run / "cells" / row["cell"] / "oof.parquet")
+        table = pd.read_parquet(run / "models" / row["model"] / "oof.parquet")
         probabilities = table.filter(like="p_")
         predicted = probabilities.columns[probabilities.to_numpy().argmax(1)].str[2:]
         by_repeat = [
@@ -547,7 +541,7 @@ def test_the_same_seed_gives_the_same_run_for_any_number_of_workers(
 ):
     again = run_study(named_folder, tmp_path / "again", workers=workers)
     pd.testing.assert_frame_equal(read_scores(run), read_scores(again), check_exact=True)
-    for file in (run / "cells").glob("*/oof.parquet"):
+    for file in (run / "models").glob("*/oof.parquet"):
         other = again / file.relative_to(run)
         pd.testing.assert_frame_equal(
             pd.read_parquet(file), pd.read_parquet(other), check_exact=True
@@ -557,7 +551,7 @@ def test_the_same_seed_gives_the_same_run_for_any_number_of_workers(
 @pytest.mark.usefixtures("unreported")
 def test_another_seed_gives_other_folds(run, named_folder, tmp_path):
     other = run_study(named_folder, tmp_path / "other", seed=1, strategies=(Strategy.FROZEN,))
-    name = f"cells/{LITE0}-frozen/oof.parquet"
+    name = f"models/{LITE0}-frozen/oof.parquet"
     one, two = pd.read_parquet(run / name), pd.read_parquet(other / name)
     assert one["sample"].tolist() != two["sample"].tolist()
 
@@ -566,10 +560,10 @@ def test_another_seed_gives_other_folds(run, named_folder, tmp_path):
 def test_a_study_that_was_interrupted_goes_on_and_ends_the_same(run, named_folder, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(run, half)
-    kept = half / "cells" / f"{LITE0}-frozen" / "oof.parquet"
+    kept = half / "models" / f"{LITE0}-frozen" / "oof.parquet"
     written = kept.stat().st_mtime_ns
-    shutil.rmtree(half / "cells" / name_partial_cell(run))
-    (half / "cells" / "histogram" / "cell.json").unlink()  # half a result: predictions only
+    shutil.rmtree(half / "models" / name_partial_model(run))
+    (half / "models" / "histogram" / "model.json").unlink()  # half a result: predictions only
     (half / "summary.json").unlink()
     run_study(named_folder, half)
     assert kept.stat().st_mtime_ns == written
@@ -643,7 +637,7 @@ def test_a_copy_of_an_image_is_on_the_side_of_its_original(named_folder, tmp_pat
     first = next((folder / "plain").glob("*.png"))
     shutil.copy(first, folder / "plain" / f"{SECRET}copy-scan99.png")
     run = run_study(folder, tmp_path / "run", strategies=(Strategy.FROZEN,))
-    table = pd.read_parquet(run / "cells" / f"{LITE0}-frozen" / "oof.parquet")
+    table = pd.read_parquet(run / "models" / f"{LITE0}-frozen" / "oof.parquet")
     assert (table.groupby(["repeat", "patient"])["fold"].nunique() == 1).all()
     assert (table.groupby(["repeat", "patient"]).size() == 2).any()
 
@@ -665,9 +659,9 @@ def test_folds_of_the_manifest_are_used_once_and_the_plan_says_so(tmp_path):
     write_manifest(folder, "image,label,fold", lambda number: number % 2 + 1)
     cohort = Cohort.open(folder)
     Study(cohort, (LITE0,), strategies=(Strategy.FROZEN,)).run(tmp_path / "run")
-    plan = json.loads((tmp_path / "run" / "plan.json").read_text())["cells"]
-    assert all((cell["folds"], cell["repeats"]) == (2, 1) for cell in plan)
-    table = pd.read_parquet(tmp_path / "run" / "cells" / f"{LITE0}-frozen" / "oof.parquet")
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())["models"]
+    assert all((model["folds"], model["repeats"]) == (2, 1) for model in plan)
+    table = pd.read_parquet(tmp_path / "run" / "models" / f"{LITE0}-frozen" / "oof.parquet")
     fold_of = dict(zip(cohort.sample_names, cohort.folds, strict=True))
     assert (table["sample"].map(fold_of) == table["fold"] + 1).all() and len(table) == 8
 
@@ -675,11 +669,11 @@ def test_folds_of_the_manifest_are_used_once_and_the_plan_says_so(tmp_path):
 # Did the advice hold?
 
 
-def test_the_advised_cell_is_compared_with_the_best_one(run):
+def test_the_advised_model_is_compared_with_the_best_one(run):
     evaluation = json.loads((run / "evaluation.json").read_text())
-    advice, scores = evaluation["advice"], read_scores(run).set_index("cell")["balanced_accuracy"]
-    assert advice["cell"] in {f"{LITE0}-frozen", name_partial_cell(run)}
-    assert advice["difference"] == pytest.approx(scores[advice["cell"]] - scores[advice["best"]])
+    advice, scores = evaluation["advice"], read_scores(run).set_index("model")["balanced_accuracy"]
+    assert advice["model"] in {f"{LITE0}-frozen", name_partial_model(run)}
+    assert advice["difference"] == pytest.approx(scores[advice["model"]] - scores[advice["best"]])
     assert advice["low"] <= advice["difference"] <= advice["high"]
     assert advice["difference"] <= 0
 
@@ -711,7 +705,7 @@ def test_a_study_of_patients_with_images_of_several_labels_keeps_them_apart_and_
     study = Study(cohort, (LITE0,), strategies=(Strategy.FROZEN,), folds=3, repeats=1)
     with made_brief():
         study.run(run, workers=1)
-    oof = pd.read_parquet(next(run.glob("cells/*frozen/oof.parquet")))
+    oof = pd.read_parquet(next(run.glob("models/*frozen/oof.parquet")))
     assert (oof.groupby("patient")["fold"].nunique() == 1).all()
     assert (oof.groupby("fold")["label"].nunique() == 3).all()
     evaluation = json.loads((run / "evaluation.json").read_text())

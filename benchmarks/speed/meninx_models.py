@@ -12,7 +12,7 @@ from meninx.bundle import Bundle
 from meninx.cohort import Cohort
 from meninx.evaluate import Split
 from meninx.finetune import Recipe
-from meninx.study.plan import Cell, Role
+from meninx.study.plan import Model, Role
 from meninx.study.tasks import Task, fill_activations, fit_on_all, run_task
 from meninx.study.workers import Workers
 
@@ -20,12 +20,12 @@ from meninx.study.workers import Workers
 LAST_STAGE = "stage7"
 
 
-def make_cell(strategy: str, draw: Draw) -> Cell:
-    """Make a cell of the lightest packaged backbone, with the epochs of its counterpart."""
+def make_model(strategy: str, draw: Draw) -> Model:
+    """Make a model of the lightest packaged backbone, with the epochs of its counterpart."""
     usual = Recipe()
     epochs = {"partial": LAST_STAGE_EPOCHS, "full": FULL_EPOCHS}.get(strategy, usual.epochs)
     recipe = replace(usual, epochs=draw.epochs(epochs))
-    return Cell(
+    return Model(
         name=f"{BACKBONE}-{strategy}",
         backbone=BACKBONE,
         strategy=strategy,
@@ -47,15 +47,15 @@ def open_cohort(files: LabelledFiles) -> Cohort:
 
 
 def cross_validate(strategy: str, draw: Draw) -> np.ndarray:
-    """Open the draw and run a cell over its folds on all cores; ``(n, k)`` out of fold."""
-    cohort, cell, workers = open_cohort(draw.train), make_cell(strategy, draw), Workers()
-    recipe = cell.recipe or Recipe()
-    if cell.cuts:
-        fills = [(BACKBONE, recipe, cell.cuts, one, workers.device) for one in cohort.images]
+    """Open the draw and run a model over its folds on all cores; ``(n, k)`` out of fold."""
+    cohort, model, workers = open_cohort(draw.train), make_model(strategy, draw), Workers()
+    recipe = model.recipe or Recipe()
+    if model.cuts:
+        fills = [(BACKBONE, recipe, model.cuts, one, workers.device) for one in cohort.images]
         for _ in workers.run(fill_activations, fills):
             pass
     splits = [Split(0, fold, *rows) for fold, rows in enumerate(draw.splits())]
-    tasks = [Task(cell, split, draw.number, cohort.is_framed) for split in splits]
+    tasks = [Task(model, split, draw.number, cohort.is_cropped) for split in splits]
     probabilities = np.full((len(cohort.samples), len(cohort.classes)), np.nan)
     work = [(task, cohort.images, cohort.labels) for task in tasks]
     for split, result in zip(splits, workers.run(run_task, work), strict=True):
@@ -64,9 +64,9 @@ def cross_validate(strategy: str, draw: Draw) -> np.ndarray:
 
 
 def predict_test(strategy: str, draw: Draw) -> np.ndarray:
-    """Fit a cell on the whole draw and give the probabilities ``(m, k)`` of the test images."""
+    """Fit a model on the whole draw and give the probabilities ``(m, k)`` of the test images."""
     classifier = fit_on_all(
-        make_cell(strategy, draw), open_cohort(draw.train), draw.number, Workers()
+        make_model(strategy, draw), open_cohort(draw.train), draw.number, Workers()
     )
     return classifier.predict_proba(draw.test.paths)
 

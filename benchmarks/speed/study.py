@@ -44,7 +44,7 @@ def read_scores(run: Path) -> Record:
     """Read the headline of a run folder and the log loss of the model that it chose."""
     summary = json.loads((run / "summary.json").read_text())
     scores = pd.read_csv(run / "scores.csv")
-    # Before models were called so, the column was called cell.
+    # Earlier commits called the column cell.
     names = scores["model" if "model" in scores else "cell"]
     (log_loss,) = scores.loc[names == summary["chosen"], "log_loss"]
     return {

@@ -19,14 +19,15 @@ from safetensors.torch import load, save
 
 from meninx.bundle.card import CARD_FILE, FORMAT, Card, read_card
 from meninx.bundle.member import Member, check_fits, describe_member, join_logits
-from meninx.cohort import Image, as_head, as_pixels, fingerprint_of
+from meninx.cohort import Image, as_array, as_head, fingerprint_of
 from meninx.errors import BundleError
-from meninx.evaluate import Calibration, Novelty, NoveltyDetector
+from meninx.evaluate import Calibration
 from meninx.explain import draw_overlay
 from meninx.files import write_whole
 from meninx.finetune import Ensemble, FineTunedClassifier
+from meninx.ood import OODDetector, OODScore
 
-WEIGHTS_FILE, NOVELTY_FILE = "weights.safetensors", "novelty.safetensors"
+WEIGHTS_FILE, OOD_FILE = "weights.safetensors", "ood.safetensors"
 NOTICE = "Research software, not a medical device: no diagnosis may rest on it."
 
 
@@ -41,13 +42,13 @@ class Prediction:
     prediction_set
         The classes that cannot be excluded at the bundle's level; several, or none, means that
         it cannot tell.
-    novelty
+    ood
         How unlike the training images it is; None where the bundle has not learned that.
     """
 
     probabilities: dict[str, float]
     prediction_set: tuple[str, ...]
-    novelty: Novelty | None = None
+    ood: OODScore | None = None
 
     @property
     def most_probable(self) -> str:
@@ -59,16 +60,16 @@ class Prediction:
 
         ``patient`` is None: a patient's pseudonym is made from all images of that patient, and
         one image cannot tell it. ``out_of_distribution`` is true, false, or None where the
-        bundle cannot tell; ``novelty`` holds the ``score`` and ``threshold`` behind it.
+        bundle cannot tell; ``ood`` holds the ``score`` and ``threshold`` behind it.
         """
-        novelty = self.novelty
+        ood = self.ood
         return {
             "image": image,
             "patient": None,
             "probabilities": self.probabilities,
             "prediction_set": list(self.prediction_set),
-            "out_of_distribution": novelty and novelty.is_out_of_distribution,
-            "novelty": novelty and {"score": novelty.distance, "threshold": novelty.threshold},
+            "out_of_distribution": ood and ood.is_out_of_distribution,
+            "ood": ood and {"score": ood.distance, "threshold": ood.threshold},
             "heatmap": heatmap,
         }
 
@@ -85,14 +86,14 @@ class Bundle:
         The networks that answer, mostly one; the mean of their probabilities is calibrated.
     calibration
         From logits to probabilities and prediction sets.
-    novelty
+    ood
         Tells images unlike those it was trained on; None where that was not learned.
     """
 
     card: Card
     members: tuple[Member, ...]
     calibration: Calibration
-    novelty: NoveltyDetector | None
+    ood: OODDetector | None
 
     @classmethod
     def save(
@@ -102,7 +103,7 @@ class Bundle:
         classes: Sequence[str],
         calibration: Calibration,
         facts: Mapping[str, Any],
-        novelty: NoveltyDetector | None = None,
+        ood: OODDetector | None = None,
     ) -> Self:
         """Write a fitted classifier as a bundle and open it.
 
@@ -118,7 +119,7 @@ class Bundle:
             From out-of-fold predictions.
         facts
             ``synthetic``, ``cohort``, ``scores`` and ``versions`` of :class:`Card`.
-        novelty
+        ood
             Learned from the same images.
         """
         members = classifier.members_ if isinstance(classifier, Ensemble) else [classifier]
@@ -139,12 +140,12 @@ class Bundle:
             **facts,
         )
         (folder / CARD_FILE).unlink(missing_ok=True)
-        (folder / NOVELTY_FILE).unlink(missing_ok=True)
+        (folder / OOD_FILE).unlink(missing_ok=True)
         write_whole(folder / WEIGHTS_FILE, weights)
-        if novelty is not None:
-            content = save({name: t.contiguous() for name, t in novelty.as_tensors().items()})
-            write_whole(folder / NOVELTY_FILE, content)
-            card = replace(card, novelty={**novelty.as_dict(), "sha256": _hash(content)})
+        if ood is not None:
+            content = save({name: t.contiguous() for name, t in ood.as_tensors().items()})
+            write_whole(folder / OOD_FILE, content)
+            card = replace(card, ood={**ood.as_dict(), "sha256": _hash(content)})
         # Last: with it the bundle is whole.
         write_whole(folder / CARD_FILE, json.dumps(asdict(card), indent=1).encode())
         return cls.open(folder)
@@ -164,7 +165,7 @@ class Bundle:
             card=card,
             members=_restore_members(card, content, folder),
             calibration=_restore_calibration(card, folder),
-            novelty=_restore_novelty(card, folder),
+            ood=_open_ood_detector(card, folder),
         )
 
     def predict(self, images: Sequence[Image]) -> list[Prediction]:
@@ -190,7 +191,7 @@ class Bundle:
         np.ndarray
             float32 in [0, 1], ``(h, w)`` or ``(h, w, 3)``.
         """
-        return as_head(image) if self.card.is_framed else as_pixels(image)
+        return as_head(image) if self.card.is_cropped else as_array(image)
 
     def classify(self, seen: np.ndarray) -> Prediction:
         """Classify what :meth:`see` gave of an image."""
@@ -199,7 +200,7 @@ class Bundle:
         return Prediction(
             dict(zip(self.card.classes, probabilities[0].tolist(), strict=True)),
             tuple(np.asarray(self.card.classes)[chosen].tolist()),
-            self.novelty.assess([seen])[0] if self.novelty else None,
+            self.ood.assess([seen])[0] if self.ood else None,
         )
 
     def examine(self, image: Image) -> tuple[np.ndarray, Prediction, np.ndarray]:
@@ -364,11 +365,13 @@ def _restore_calibration(card: Card, folder: Path) -> Calibration:
     return calibration
 
 
-def _restore_novelty(card: Card, folder: Path) -> NoveltyDetector | None:
-    if card.novelty is None:
+def _open_ood_detector(card: Card, folder: Path) -> OODDetector | None:
+    if card.ood is None:
         return None
-    content = _read_weights(folder / NOVELTY_FILE, card.novelty.get("sha256"))
+    content = _read_weights(folder / OOD_FILE, card.ood.get("sha256"))
     try:
-        return NoveltyDetector.restore(card.novelty, load(content))
+        return OODDetector.from_tensors(card.ood, load(content))
     except (ValueError, SafetensorError) as error:
-        raise BundleError(f"the novelty detector in {folder} cannot be used: {error}") from error
+        raise BundleError(
+            f"the detector of unlike images in {folder} cannot be used: {error}"
+        ) from error

@@ -74,11 +74,11 @@ class Card:
         Of the software that made it.
     weights_sha256
         Checksum of ``weights.safetensors``.
-    is_framed
+    is_cropped
         Whether it is given the head alone: new images are cropped as the training images were.
-    novelty
-        What :meth:`meninx.evaluate.NoveltyDetector.as_dict` gives, and ``sha256``, the checksum
-        of ``novelty.safetensors``; None when it was not learned.
+    ood
+        What :meth:`meninx.evaluate.OODDetector.as_dict` gives, and ``sha256``, the checksum
+        of ``ood.safetensors``; None when it was not learned.
     """
 
     format: str
@@ -91,8 +91,8 @@ class Card:
     scores: dict[str, Any]
     versions: dict[str, str]
     weights_sha256: str
-    is_framed: bool = False
-    novelty: dict[str, Any] | None = None
+    is_cropped: bool = False
+    ood: dict[str, Any] | None = None
 
 
 def read_card(folder: Path) -> Card:
@@ -211,6 +211,6 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "scores": _is_mapping,
     "versions": _is_mapping,
     "weights_sha256": _is_checksum,
-    "is_framed": lambda value: isinstance(value, bool),
-    "novelty": lambda value: value is None or isinstance(value, dict),
+    "is_cropped": lambda value: isinstance(value, bool),
+    "ood": lambda value: value is None or isinstance(value, dict),
 }

@@ -28,8 +28,8 @@ FORMAT = "meninx-onnx-1"
 # Old enough for every runtime in use, new enough to sample a grid.
 OPSET = 18
 LARGEST_DIFFERENCE = 1e-3
-FRAMING = (
-    "Find the head as meninx.cohort.frame_head does, make all else 0 and crop to it; take the "
+HEAD_CROP = (
+    "Find the head as meninx.cohort.crop_to_head does, make all else 0 and crop to it; take the "
     "percentiles below of the head alone. "
 )
 PREPROCESSING = (
@@ -185,7 +185,7 @@ def _describe(bundle: Bundle) -> dict[str, str]:
         "cohort": card.cohort,
         "versions": card.versions,
     }
-    preprocessing = (FRAMING if card.is_framed else "") + PREPROCESSING
+    preprocessing = (HEAD_CROP if card.is_cropped else "") + PREPROCESSING
     words = {
         "format": FORMAT,
         "notice": card.notice,

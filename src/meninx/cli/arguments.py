@@ -84,7 +84,8 @@ def open_cohort(
     allow_copies: Path | None = None,
 ) -> "Cohort":
     """Open the cohort that a command was given."""
-    from meninx.cohort import Axis, Cohort, SampleRule, SliceChoice
+    from meninx.cohort import Cohort, SampleRule
+    from meninx.imaging import Axis, SliceChoice
 
     rule = SampleRule(slices, SliceChoice(choose), Axis(axis), whole_image)
     return Cohort.open(

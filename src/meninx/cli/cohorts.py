@@ -33,7 +33,7 @@ def phantom(
     images_per_patient: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Write a synthetic cohort of 53 patients: 16 lm, 22 leukemia, 15 normal."""
-    from meninx.cohort import phantom as write_phantom
+    from meninx.phantom import phantom as write_phantom
 
     manifest = write_phantom(out, seed=seed, images_per_patient=images_per_patient)
     console.print(f"Synthetic cohort: {manifest}", highlight=False, soft_wrap=True)
@@ -108,13 +108,8 @@ def _write_manifest(
     wanted: tuple[str | None, str, int | None, str],
     skip_bad: bool,
 ) -> None:
-    from meninx.cohort import (
-        SeriesKind,
-        SliceChoice,
-        Wanted,
-        write_cemri_manifest,
-        write_dicom_manifest,
-    )
+    from meninx.cohort import Wanted, write_cemri_manifest, write_dicom_manifest
+    from meninx.imaging import SeriesKind, SliceChoice
 
     if labels is None:
         written = write_cemri_manifest(data, out, key, skip_bad)

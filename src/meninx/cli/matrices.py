@@ -50,7 +50,7 @@ def matrix(
 ) -> None:
     """Place DATA on the Size-Similarity Matrix and say what follows."""
     from meninx.files import write_whole
-    from meninx.matrix import Borders, SizeSimilarityMatrix
+    from meninx.matrix import SizeSimilarityMatrix, Thresholds
     from meninx.report import MatrixFile, Words, draw_matrix, render_figure
     from meninx.study import DEFAULT_BACKBONES
 
@@ -67,7 +67,7 @@ def matrix(
     )
     names = split_names(backbones) or DEFAULT_BACKBONES
     measured = SizeSimilarityMatrix.measure(
-        opened, names, seed, Borders(size_border, similarity_border)
+        opened, names, seed, Thresholds(size_border, similarity_border)
     )
     content = measured.as_dict()
     rows = [{"what": what, "value": value} for what, value in measured.describe()]

@@ -57,7 +57,7 @@ def study(
         bool, typer.Option("--nested", help="Score the choice by nested cross-validation too.")
     ] = False,
     learning_curve: Annotated[
-        bool, typer.Option("--learning-curve", help="Of the chosen cell, not of a frozen one.")
+        bool, typer.Option("--learning-curve", help="Of the chosen model, not of a frozen one.")
     ] = False,
     leave_one_patient_out: Annotated[
         bool, typer.Option("--leave-one-patient-out", help="As many folds as patients, once.")
@@ -104,10 +104,11 @@ def study(
     """Find the best model that DATA allows, and how good it really is."""
     # Before the libraries are imported, which takes seconds.
     say("reading the images …")
+    from meninx.cli.parsing import read_duration, read_prevalence
     from meninx.evaluate import Aggregation
     from meninx.finetune import Preset
-    from meninx.matrix import Borders
-    from meninx.study import DEFAULT_BACKBONES, Study, read_duration, read_prevalence
+    from meninx.matrix import Thresholds
+    from meninx.study import DEFAULT_BACKBONES, Study
 
     cohort = open_cohort(
         data,
@@ -132,13 +133,13 @@ def study(
         device=device,
         time_limit=read_duration(time_limit) if time_limit else None,
         seed=seed,
-        borders=Borders(size_border, similarity_border),
+        borders=Thresholds(size_border, similarity_border),
         leaves_one_patient_out=leave_one_patient_out,
-        is_nested=nested,
+        nested=nested,
         measures_learning_curve=learning_curve,
         prevalence=read_prevalence(prevalence) if prevalence else None,
         aggregation=Aggregation(aggregation),
-        is_strict=strict,
+        strict=strict,
     )
     if dry_run:
         _show_plan(question.plan(jobs), as_json)
@@ -176,7 +177,7 @@ def compare(
     other: Annotated[Path, typer.Argument(metavar="RUN")],
     as_json: AsJson = False,
 ) -> None:
-    """Compare the chosen cells of two studies of the same images."""
+    """Compare the chosen models of two studies of the same images."""
     from meninx.study import compare_runs
 
     result = compare_runs(run, other)
@@ -185,19 +186,21 @@ def compare(
 
 
 def _show_plan(plan: "Plan", as_json: bool) -> None:
-    from meninx.study import LEAST, MOST, write_duration
+    from meninx.cli.parsing import write_duration
+    from meninx.study import LEAST, MOST
 
-    columns = ("cell", "role", "folds", "repeats", "takes", "reason")
+    columns = ("model", "role", "folds", "repeats", "takes", "reason")
     content = plan.as_dict()
-    cells = [
-        {**cell, "takes": write_duration(cell["predicted_seconds"])} for cell in content["cells"]
+    models = [
+        {**model, "takes": write_duration(model["predicted_seconds"])}
+        for model in content["models"]
     ]
-    show(content, [make_table("The plan", columns, cells)], as_json)
+    show(content, [make_table("The plan", columns, models)], as_json)
     if plan.predicted_seconds is not None and not as_json:
         low, high = (write_duration(end * plan.predicted_seconds) for end in (LEAST, MOST))
         console.print(
             f"The whole study takes some {low} to {high} on this machine, by one short fit of each "
-            "model. A cell's time is that of one process; an ensemble's is that of its members, "
+            "model. A model's time is that of one process; an ensemble's is that of its members, "
             "which are trained once.",
             highlight=False,
         )

@@ -13,9 +13,16 @@ from types import MappingProxyType
 import numpy as np
 from scipy import ndimage
 
-from meninx.cohort.duplicates import make_thumbnail
-from meninx.cohort.framing import Head, cut_out, find_head, peel_even_border, scale_between, shrink
-from meninx.cohort.quiet import quiet_libraries
+from meninx.cohort.near_duplicates.search import make_thumbnail
+from meninx.imaging.head_crop import (
+    Head,
+    cut_out,
+    find_head,
+    peel_even_border,
+    scale_between,
+    shrink,
+)
+from meninx.imaging.silence_loggers import silence_loggers
 
 # Numbers, or a word, that say something of an image which is not anatomy.
 Fact = tuple[float, ...] | str
@@ -57,7 +64,7 @@ class Appearance:
     Attributes
     ----------
     thumbnail
-        A small picture of the head, as :func:`meninx.cohort.duplicates.make_thumbnail` gives.
+        A small picture of the head, as `near_duplicates.search.make_thumbnail` gives.
     shown
         What part of the pixels differs from the median, 0 to 1: next to nothing in a blank
         image.
@@ -149,7 +156,7 @@ def _read_origin(path: Path) -> dict[str, Fact]:
     from pydicom import dcmread
 
     try:
-        with quiet_libraries():
+        with silence_loggers():
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
         values = {tag: str(header.get(tag) or "") for tag in TAGS}
     except Exception:  # a header that cannot be read says nothing; the pixels could be

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from meninx.cohort.allowed import read_allowed_copies
-from meninx.cohort.copies import find_copies
-from meninx.cohort.listing import NO_LABELS, Entry, Skipped, list_folder, list_manifest
+from meninx.cohort.file_index import NO_LABELS, Entry, Skipped, list_folder, list_manifest
+from meninx.cohort.near_duplicates import find_copies, read_allowed_copies
 from meninx.cohort.pseudonyms import Pseudonyms
 from meninx.cohort.sample import Sample
 from meninx.cohort.sampling import USUAL_RULE, SampleRule, read_samples
@@ -139,7 +138,7 @@ class Cohort:
         skip_bad
             Leave images that cannot be read out and record them in `skipped`.
         allow_copies
-            A file of pairs that are no copies; see :mod:`meninx.cohort.allowed`.
+            A file of pairs that are no copies; see :mod:`meninx.cohort.near_duplicates.allowed`.
 
         Raises
         ------
@@ -248,7 +247,7 @@ class Cohort:
         """The pairs of samples that show the same picture, ``(m, 2)`` rows, the lower first.
 
         Identical ones, and near-duplicates: flipped, rescaled, re-compressed, brightened or a
-        little cropped; see :mod:`meninx.cohort.copies`. Not those that are said to be none.
+        little cropped; see :mod:`meninx.cohort.near_duplicates`. Not those that were allowed.
         """
         found = find_copies(self.samples)
         allowed = set(self.allowed_copies)
@@ -286,9 +285,9 @@ class Cohort:
         return sha256(repr(rows).encode()).hexdigest()
 
     @property
-    def is_framed(self) -> bool:
+    def is_cropped(self) -> bool:
         """Whether reading a sample gives the head alone."""
-        return all(sample.is_framed for sample in self.samples)
+        return all(sample.is_cropped for sample in self.samples)
 
     @property
     def folds(self) -> np.ndarray | None:

@@ -8,25 +8,22 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from meninx.cohort.headers import SliceHeader
-from meninx.cohort.images import decode_frame, open_frames
-from meninx.cohort.listing import NO_LABELS, Skipped, is_junk, read_table
-from meninx.cohort.matlab import read_fold_index, read_tumour_facts
+from meninx.cohort.file_index import NO_LABELS, read_table
 from meninx.cohort.pseudonyms import Pseudonyms
-from meninx.cohort.series import Series, SeriesKind, find_series
-from meninx.cohort.slices import SliceChoice, choose_slices
-from meninx.cohort.walking import walk_files
 from meninx.errors import CohortError, ImageError
 from meninx.files import write_whole
+from meninx.imaging.dicom_headers import SliceHeader
+from meninx.imaging.images import decode_frame, open_frames
+from meninx.imaging.series import Series, SeriesKind, find_series
+from meninx.imaging.slices import SliceChoice, choose_slices
 
 DICOM_COLUMNS = ("image", "label", "patient", "slice", "sequence", "series", "kind")
-CEMRI_COLUMNS = ("image", "label", "patient", "fold", "mask")
 KEYS = ("patient", "series", "folder")
 
 
@@ -120,12 +117,12 @@ def write_dicom_manifest(
             used.add(key)
             chosen = _choose(series, wanted)
         except ImageError as problem:
-            bad.append(Skipped(series.first.path, "", str(problem)))
+            bad[series.first.path] = str(problem)
             left_out["series cannot be used"] += 1
             continue
         rows += [
             {
-                "image": _relate(header.path, manifest),
+                "image": relate(header.path, manifest),
                 "label": labelled.label_of[key],
                 "patient": names.give("P", patient),
                 "slice": "" if header.frame is None else header.frame,
@@ -136,62 +133,9 @@ def write_dicom_manifest(
             for header in chosen
         ]
     if bad and not skip_bad:
-        raise CohortError(_tell_all(bad))
+        raise CohortError(tell_all(bad))
     left_out["labels name nothing that was found"] = len(labelled.label_of.keys() - used)
-    return _write(manifest, DICOM_COLUMNS, rows, left_out)
-
-
-def write_cemri_manifest(
-    folder: Path, manifest: Path, key_file: Path, skip_bad: bool = False
-) -> WrittenManifest:
-    """List the .mat files of the public CE-MRI set with labels, patients, folds and masks.
-
-    Folds are those of the set's own cvind.mat, where it is there: its n-th entry is the fold of
-    n.mat.
-
-    Raises
-    ------
-    CohortError
-        The folder holds none of them, or one cannot be read; every bad file is named.
-    """
-    if not folder.is_dir():
-        raise CohortError(f"{folder}: there is no such folder")
-    files = [path for path in walk_files(folder, is_junk) if path.suffix.lower() == ".mat"]
-    indexes = [path for path in files if path.stem.lower().startswith("cvind")]
-    numbered = [path for path in files if path.stem.isascii() and path.stem.isdecimal()]
-    if not numbered:
-        raise CohortError(f"{folder}: it holds no 1.mat, 2.mat … of the CE-MRI set")
-    folds = read_fold_index(indexes[0]) if indexes else None
-    rows: list[dict[str, object]] = []
-    bad, names = [], Pseudonyms.open(key_file)
-    for path in sorted(numbered, key=lambda path: (int(path.stem), path)):
-        try:
-            facts = read_tumour_facts(path)
-            fold: object = "" if folds is None else _find_fold(folds, path)
-        except Exception as problem:
-            told = str(problem) if isinstance(problem, ImageError) else "it is damaged"
-            bad.append(Skipped(path, "", told))
-            continue
-        image = _relate(path, manifest)
-        rows.append(
-            {
-                "image": image,
-                "label": facts.label,
-                "patient": names.give("P", facts.patient),
-                "fold": fold,
-                "mask": image,
-            }
-        )
-    if bad and not skip_bad:
-        raise CohortError(_tell_all(bad))
-    return _write(manifest, CEMRI_COLUMNS, rows, Counter({"cannot be read": len(bad)}))
-
-
-def _find_fold(folds: np.ndarray, path: Path) -> int:
-    number = int(path.stem)
-    if not 1 <= number <= len(folds):
-        raise ImageError(f"the fold index has {len(folds)} entries and none for it")
-    return int(folds[number - 1])
+    return write_manifest(manifest, DICOM_COLUMNS, rows, left_out)
 
 
 def _make_filter(wanted: Wanted) -> Callable[[Series], str | None]:
@@ -269,7 +213,8 @@ def _choose(series: Series, wanted: Wanted) -> Sequence[SliceHeader]:
     return [slices[i] for i in choose_slices(len(slices), wanted.slices, wanted.choose, decode)]
 
 
-def _relate(path: Path, manifest: Path) -> str:
+def relate(path: Path, manifest: Path) -> str:
+    """Give a path as it stands in a manifest: relative, with forward slashes."""
     relative = os.path.relpath(path.absolute(), manifest.absolute().parent)
     try:
         relative.encode()
@@ -278,17 +223,25 @@ def _relate(path: Path, manifest: Path) -> str:
     return Path(relative).as_posix()
 
 
-def _tell_all(bad: Sequence[Skipped]) -> str:
-    told = "; ".join(f"{it.path}: {it.reason.removeprefix(f'{it.path}: ')}" for it in bad)
+def tell_all(bad: Mapping[Path, str]) -> str:
+    """Name every file that cannot be used, and why, in one line."""
+    told = "; ".join(f"{path}: {why.removeprefix(f'{path}: ')}" for path, why in bad.items())
     return f"{len(bad)} cannot be used (--skip-bad leaves them out): {told}"
 
 
-def _write(
+def write_manifest(
     manifest: Path,
     columns: Sequence[str],
     rows: Sequence[dict[str, object]],
     left_out: Counter[str],
 ) -> WrittenManifest:
+    """Write a manifest and say what is in it and what is not, and why.
+
+    Raises
+    ------
+    CohortError
+        There are no rows.
+    """
     told = {reason: count for reason, count in left_out.items() if count}
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in told.items())

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from meninx.cohort.appearance import Appearance
-from meninx.cohort.slices import Axis
+from meninx.imaging.slices import Axis
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Sample:
         Across which `frame` counts the slices of a NIfTI volume.
     fingerprint
         SHA-256 (64 hex digits) of the decoded pixels and their shape.
-    is_framed
-        Whether reading it gives the head alone; see :mod:`meninx.cohort.framing`.
+    is_cropped
+        Whether reading it gives the head alone; see :mod:`meninx.imaging.head_crop`.
     appearance
         What the audit needs of it, and where its head is, measured when it was opened.
     is_synthetic
@@ -46,6 +46,6 @@ class Sample:
     mask: Path | None = None
     fingerprint: str = ""
     axis: Axis = Axis.AXIAL
-    is_framed: bool = False
+    is_cropped: bool = False
     appearance: Appearance | None = field(default=None, repr=False)
     is_synthetic: bool = False

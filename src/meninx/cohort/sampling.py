@@ -11,12 +11,12 @@ from functools import partial
 import numpy as np
 
 from meninx.cohort.appearance import measure_appearance
-from meninx.cohort.images import decode_frame, fingerprint_pixels, open_frames
-from meninx.cohort.listing import Entry, Skipped
-from meninx.cohort.quiet import quiet_libraries
+from meninx.cohort.file_index import Entry, Skipped
 from meninx.cohort.sample import Sample
-from meninx.cohort.slices import Axis, SliceChoice, choose_slices
 from meninx.errors import CohortError, ImageError
+from meninx.imaging.images import decode_frame, fingerprint_pixels, open_frames
+from meninx.imaging.silence_loggers import silence_loggers
+from meninx.imaging.slices import Axis, SliceChoice, choose_slices
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SampleRule:
     slices
         How many to take of each volume, at least 1.
     choice
-        Which ones; see :func:`meninx.cohort.slices.choose_slices`.
+        Which ones; see :func:`meninx.imaging.slices.choose_slices`.
     axis
         Across which NIfTI and FreeSurfer volumes are sliced.
     whole_image
@@ -66,7 +66,7 @@ def read_samples(entries: Sequence[Entry], rule: SampleRule) -> tuple[list[Sampl
     samples: list[Sample] = []
     bad = []
     # Quiet around them all: to begin and end it for every image takes a tenth of the time.
-    with quiet_libraries(), ThreadPoolExecutor(READERS) as pool:
+    with silence_loggers(), ThreadPoolExecutor(READERS) as pool:
         for found in pool.map(partial(_try_entry, rule=rule), entries):
             if isinstance(found, Skipped):
                 bad.append(found)
@@ -108,7 +108,7 @@ def _make_sample(
         mask=entry.mask,
         fingerprint=fingerprint_pixels(pixels),
         axis=entry.axis or rule.axis,
-        is_framed=not rule.whole_image,
+        is_cropped=not rule.whole_image,
         appearance=measure_appearance(entry.path, pixels),
         is_synthetic=entry.synthetic,
     )

@@ -2,13 +2,14 @@
 
 It stands after fine-tuning. In come labels, patients and out-of-fold predictions; out go
 splits that keep each patient on one side, scores with intervals resampled by patient, the
-score of choosing the best cell, which pays for the choice, comparisons, calibration with
+score of choosing the best model, which pays for the choice, comparisons, calibration with
 prediction sets, scores by patient, how many patients would be needed, and which images are
 unlike the cohort's.
 """
 
 from meninx.evaluate.aggregation import Aggregation, aggregate, count_several_labels
 from meninx.evaluate.calibration import Calibration, calibrate, cross_fit
+from meninx.evaluate.calibration_report import CalibrationReport, SetScores, assess_calibration
 from meninx.evaluate.intervals import Estimate
 from meninx.evaluate.learning_curve import (
     LearningCurve,
@@ -17,17 +18,16 @@ from meninx.evaluate.learning_curve import (
     subsample_patients,
 )
 from meninx.evaluate.nested import Nested, NestedSplit, plan_nested, score_nested
-from meninx.evaluate.novelty import Novelty, NoveltyDetector
 from meninx.evaluate.predictions import Predictions
 from meninx.evaluate.predictive_values import measure_predictive_values
 from meninx.evaluate.scores import Scores, evaluate
 from meninx.evaluate.selection import Selection, select_best
 from meninx.evaluate.significance import (
-    Chance,
     Comparison,
+    PermutationTest,
     compare,
     compare_with_each,
-    judge_chance,
+    permutation_test,
 )
 from meninx.evaluate.splits import (
     Split,
@@ -36,26 +36,24 @@ from meninx.evaluate.splits import (
     leave_one_patient_out,
     split_by_patient,
 )
-from meninx.evaluate.trust import SetScores, Trust, judge_trust
 
 __all__ = [
     "Aggregation",
     "Calibration",
-    "Chance",
+    "CalibrationReport",
     "Comparison",
     "Estimate",
     "LearningCurve",
     "Nested",
     "NestedSplit",
-    "Novelty",
-    "NoveltyDetector",
+    "PermutationTest",
     "Predictions",
     "Scores",
     "Selection",
     "SetScores",
     "Split",
-    "Trust",
     "aggregate",
+    "assess_calibration",
     "calibrate",
     "compare",
     "compare_with_each",
@@ -65,11 +63,10 @@ __all__ = [
     "derive_seed",
     "evaluate",
     "fit_learning_curve",
-    "judge_chance",
-    "judge_trust",
     "keep_patients_apart",
     "leave_one_patient_out",
     "measure_predictive_values",
+    "permutation_test",
     "plan_nested",
     "score_nested",
     "select_best",

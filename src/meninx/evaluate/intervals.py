@@ -52,7 +52,7 @@ def count_patients(labels: np.ndarray, patients: np.ndarray, classes: int) -> np
     return np.array([len(np.unique(patients[labels == index])) for index in range(classes)])
 
 
-def count_effectively(patients: np.ndarray, everyone: float = np.inf) -> float:
+def effective_sample_size(patients: np.ndarray, everyone: float = np.inf) -> float:
     """Give how many patients a mean over classes is worth.
 
     Parameters
@@ -74,7 +74,7 @@ def count_effectively(patients: np.ndarray, everyone: float = np.inf) -> float:
 def count_worth(labels: np.ndarray, patients: np.ndarray, classes: int) -> float:
     """Give how many patients a mean over the classes of these images is worth."""
     by_class = count_patients(labels, patients, classes)
-    return count_effectively(by_class, len(np.unique(patients)))
+    return effective_sample_size(by_class, len(np.unique(patients)))
 
 
 def count_as_independent(
@@ -89,7 +89,7 @@ def count_as_independent(
     draws
         ``(b,)``: it on draws of :func:`meninx.evaluate.bootstrap.draw_weights`.
     patients
-        How many it rests on, see :func:`count_effectively`.
+        How many it rests on, see :func:`effective_sample_size`.
     pull
         How many observations draw it towards ``patients``.
 

@@ -1,6 +1,6 @@
 """The learning curve: how a score grows with the number of patients, and how many are needed.
 
-One cell is trained on parts of the patients of each fold and scored on the same held-out
+One model is trained on parts of the patients of each fold and scored on the same held-out
 images. The error of the balanced accuracy falls as asymptote + scale · patients ^ -exponent
 (Figueroa et al. 2012, BMC Medical Informatics and Decision Making 12:8; Viering and Loog 2022
 for when it does not). With a handful of noisy points many such curves fit; all of them, each
@@ -157,7 +157,7 @@ def fit_learning_curve(sizes: Mapping[float, Predictions], seed: int = 0) -> Lea
     Parameters
     ----------
     sizes
-        Mean number of training patients to the out-of-fold predictions of one cell trained on
+        Mean number of training patients to the out-of-fold predictions of one model trained on
         that many; all of the same images, the largest being the whole training sides.
     seed
         Of the bootstrap and of the sampled curves.

@@ -1,8 +1,8 @@
 """Nested cross-validation: choose inside, score outside.
 
-For each outer fold the best cell is chosen by cross-validation among the patients it trains
-on, and that cell, trained on all of them, is scored on the patients it tests. It is the honest
-and costly way to score "pick the best cell"; the headline of
+For each outer fold the best model is chosen by cross-validation among the patients it trains
+on, and that model, trained on all of them, is scored on the patients it tests. It is the honest
+and costly way to score "pick the best model"; the headline of
 :func:`meninx.evaluate.selection.select_best` is the cheap one.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from meninx.evaluate.intervals import Estimate
 from meninx.evaluate.predictions import Predictions
-from meninx.evaluate.selection import estimate_balanced_accuracy, rank_cells
+from meninx.evaluate.selection import estimate_balanced_accuracy, rank_models
 from meninx.evaluate.splits import Split, derive_seed, keep_patients_apart, split_by_patient
 
 
@@ -27,7 +27,7 @@ class NestedSplit:
     outer
         The fold that is scored.
     inner
-        Folds of ``outer.train``, by which a cell is chosen; row numbers are the cohort's.
+        Folds of ``outer.train``, by which a model is chosen; row numbers are the cohort's.
     """
 
     outer: Split
@@ -43,7 +43,7 @@ class Nested:
     balanced_accuracy
         Of the whole procedure, choice included.
     chosen
-        Cell to the number of outer folds in which it was chosen.
+        Model to the number of outer folds in which it was chosen.
     """
 
     balanced_accuracy: Estimate
@@ -98,24 +98,24 @@ def score_nested(
         From :func:`plan_nested`; together the outer folds test every image once.
     outer
         Candidate to its out-of-fold predictions of the study, of which repeat 0 is used: the
-        cell trained on each outer training side.
+        model trained on each outer training side.
     inner
         Candidate to, for each outer fold and each of its inner folds, the probabilities
         ``(len(split.test), k)``.
     seed
         Of the bootstrap.
     """
-    any_cell = next(iter(outer.values()))
-    probabilities = np.full_like(any_cell.probabilities[:1], np.nan)
+    any_model = next(iter(outer.values()))
+    probabilities = np.full_like(any_model.probabilities[:1], np.nan)
     chosen: Counter[str] = Counter()
     for place, nested in enumerate(plan):
-        inside = {cell: _gather(nested, any_cell, parts[place]) for cell, parts in inner.items()}
+        inside = {model: _gather(nested, any_model, parts[place]) for model, parts in inner.items()}
         once = np.ones((1, len(nested.outer.train)))
-        best = list(inside)[int(rank_cells(inside, once)[:, 0].argmax())]
+        best = list(inside)[int(rank_models(inside, once)[:, 0].argmax())]
         chosen[best] += 1
         rows = nested.outer.test
         probabilities[0, rows] = outer[best].probabilities[0, rows]
-    procedure = replace(any_cell, probabilities=probabilities)
+    procedure = replace(any_model, probabilities=probabilities)
     return Nested(estimate_balanced_accuracy(procedure, seed), dict(chosen))
 
 

@@ -15,7 +15,7 @@ PREFIX = "p_"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The out-of-fold predictions of one cell.
+    """The out-of-fold predictions of one model.
 
     Attributes
     ----------

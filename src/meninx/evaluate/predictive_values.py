@@ -44,7 +44,7 @@ def measure_predictive_values(
     Parameters
     ----------
     predictions
-        Of one cell.
+        Of one model.
     prevalence
         Class to its share where the classifier would be used; they sum to 1. By default the
         cohort's own, which a study that was balanced on purpose does not have in the clinic.

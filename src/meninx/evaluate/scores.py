@@ -10,22 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from meninx.evaluate.bootstrap import draw_weights
+from meninx.evaluate.calibration_error import estimate_calibration_error
 from meninx.evaluate.intervals import (
     Estimate,
-    count_effectively,
     count_patients,
     count_worth,
+    effective_sample_size,
     estimate_area,
     estimate_share,
 )
 from meninx.evaluate.losses import estimate_loss
 from meninx.evaluate.predictions import Predictions
-from meninx.evaluate.reliability import estimate_calibration_error
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well one cell does, by its out-of-fold predictions.
+    """How well one model does, by its out-of-fold predictions.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ def evaluate(predictions: Predictions, seed: int = 0) -> Scores:
     Parameters
     ----------
     predictions
-        Of one cell.
+        Of one model.
     seed
         Of the bootstrap.
     """
@@ -96,7 +96,7 @@ def _estimate_class(
     patients = {
         "sensitivity": inside,
         "specificity": outside,
-        "auc": count_effectively(np.array([inside, outside]), everyone),
+        "auc": effective_sample_size(np.array([inside, outside]), everyone),
     }
     return {
         name: _estimate(name, values[name], max(size, 1), classes=1)
@@ -134,7 +134,7 @@ def measure(predictions: Predictions, counts: np.ndarray) -> Shares:
     Parameters
     ----------
     predictions
-        Of one cell, n images.
+        Of one model, n images.
     counts
         ``(b, n)``: how often each image counts, in b ways.
     """
@@ -164,7 +164,7 @@ def measure_balanced_accuracy(predictions: Predictions, counts: np.ndarray) -> n
     Parameters
     ----------
     predictions
-        Of one cell, n images.
+        Of one model, n images.
     counts
         ``(b, n)``: how often each image counts, in b ways.
 

@@ -1,6 +1,6 @@
-"""The score of "pick the best cell", which pays for the picking.
+"""The score of "pick the best model", which pays for the picking.
 
-The best of many cells looks better than it is: part of what made it the best was luck on
+The best of many models looks better than it is: part of what made it the best was luck on
 these very patients. Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and
 Borboudakis 2018, Machine Learning 107:1895) repeats the picking on resampled patients and
 scores each pick on the patients that were not drawn.
@@ -28,19 +28,19 @@ from meninx.evaluate.scores import (
 
 @dataclass(frozen=True)
 class Selection:
-    """Which cell is best, and what that claim is worth.
+    """Which model is best, and what that claim is worth.
 
     Attributes
     ----------
     chosen
-        The cell with the highest balanced accuracy on all patients; among equals the one with
+        The model with the highest balanced accuracy on all patients; among equals the one with
         the lowest log loss.
     headline
         Balanced accuracy of the whole procedure, choice included.
     naive
-        Balanced accuracy of the chosen cell as if it had not been chosen: too good.
+        Balanced accuracy of the chosen model as if it had not been chosen: too good.
     shares
-        Cell to the part of the draws in which it was picked.
+        Model to the part of the draws in which it was picked.
     """
 
     chosen: str
@@ -55,7 +55,7 @@ def select_best(candidates: Mapping[str, Predictions], seed: int = 0) -> Selecti
     Parameters
     ----------
     candidates
-        Cell to its out-of-fold predictions, all of the same images; at least one.
+        Model to its out-of-fold predictions, all of the same images; at least one.
     seed
         Of the bootstrap.
 
@@ -72,26 +72,26 @@ def select_best(candidates: Mapping[str, Predictions], seed: int = 0) -> Selecti
     is Wilson's for as many patients as would spread by the mean of the two. Measured coverage is
     in ``docs/statistics.md``.
     """
-    any_cell = next(iter(candidates.values()))
-    drawn = draw_patients(any_cell.labels, any_cell.patients, seed=seed)
-    once = np.ones((1, len(any_cell.labels)))
-    chosen = list(candidates)[int(rank_cells(candidates, once)[:, 0].argmax())]
-    picked = rank_cells(candidates, drawn).argmax(axis=0)
+    any_model = next(iter(candidates.values()))
+    drawn = draw_patients(any_model.labels, any_model.patients, seed=seed)
+    once = np.ones((1, len(any_model.labels)))
+    chosen = list(candidates)[int(rank_models(candidates, once)[:, 0].argmax())]
+    picked = rank_models(candidates, drawn).argmax(axis=0)
     return Selection(
         chosen=chosen,
         headline=_score_picks(candidates, picked, drawn == 0, seed),
         naive=estimate_balanced_accuracy(candidates[chosen], seed),
-        shares={cell: float((picked == index).mean()) for index, cell in enumerate(candidates)},
+        shares={model: float((picked == index).mean()) for index, model in enumerate(candidates)},
     )
 
 
-def rank_cells(candidates: Mapping[str, Predictions], counts: np.ndarray) -> np.ndarray:
+def rank_models(candidates: Mapping[str, Predictions], counts: np.ndarray) -> np.ndarray:
     """Give what a pick is made by, the more the better, for every way of counting images.
 
     Parameters
     ----------
     candidates
-        c cells, all of the same n images.
+        c models, all of the same n images.
     counts
         ``(b, n)``: how often each image counts, in b ways.
 
@@ -110,7 +110,7 @@ def rank_cells(candidates: Mapping[str, Predictions], counts: np.ndarray) -> np.
 
 
 def estimate_balanced_accuracy(predictions: Predictions, seed: int = 0) -> Estimate:
-    """Score a cell, or a procedure, that was not chosen by these predictions."""
+    """Score a model, or a procedure, that was not chosen by these predictions."""
     return _estimate_mean(predictions.share_right, predictions, seed)
 
 
@@ -118,8 +118,8 @@ def _score_picks(
     candidates: Mapping[str, Predictions], picked: np.ndarray, left_out: np.ndarray, seed: int
 ) -> Estimate:
     """Score each draw's pick ``(b,)`` on those it was not picked by, ``(b, n)``."""
-    any_cell = next(iter(candidates.values()))
-    labels, patients, classes = any_cell.labels, any_cell.patients, len(any_cell.classes)
+    any_model = next(iter(candidates.values()))
+    labels, patients, classes = any_model.labels, any_model.patients, len(any_model.classes)
     is_scored = np.all([left_out[:, labels == index].any(axis=1) for index in range(classes)], 0)
     if not is_scored.any():
         return UNKNOWN
@@ -136,7 +136,7 @@ def _score_picks(
         of_one_pick += (scores - scores.mean()) / np.sqrt(excess) / classes
     by_image = (counts * right).sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
     draws = draw_weights(labels, patients, seed=seed)
-    of_all_picks = average_by_class(by_image, any_cell, draws)
+    of_all_picks = average_by_class(by_image, any_model, draws)
     spread = np.concatenate([of_one_pick, of_all_picks - of_all_picks.mean()])
     worth = count_worth(labels, patients, classes)
     return estimate_share(float(value), spread, worth, classes)

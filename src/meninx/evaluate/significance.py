@@ -23,7 +23,7 @@ FLIPS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class Chance:
+class PermutationTest:
     """What the best candidate would reach if its predictions knew nothing of the labels.
 
     Attributes
@@ -44,14 +44,14 @@ class Chance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cells on the same patients.
+    """Two models on the same patients.
 
     Attributes
     ----------
     difference
         In balanced accuracy, with the interval of the difference.
     p_value
-        Two-sided, for the two cells being exchangeable for every patient.
+        Two-sided, for the two models being exchangeable for every patient.
     p_adjusted
         For all comparisons made together, by Holm's method (1979): the chance of any false
         finding among them stays below 5 % when those below 0.05 are believed.
@@ -62,13 +62,13 @@ class Comparison:
     p_adjusted: float
 
 
-def judge_chance(candidates: Mapping[str, Predictions], seed: int = 0) -> Chance:
+def permutation_test(candidates: Mapping[str, Predictions], seed: int = 0) -> PermutationTest:
     """Test whether the best candidate could be a guesser.
 
     Parameters
     ----------
     candidates
-        Cell to its out-of-fold predictions, all of the same images.
+        Model to its out-of-fold predictions, all of the same images.
     seed
         Of the permutations.
 
@@ -87,23 +87,25 @@ def judge_chance(candidates: Mapping[str, Predictions], seed: int = 0) -> Chance
     often as such patients' images were given them. A model that recognises much has a large excess
     to flip; the scores that are told of chance hold only how far patients' excesses differ.
     """
-    any_cell = next(iter(candidates.values()))
-    _, member, stratum = stratify(any_cell.labels, any_cell.patients)
-    has_several = stratum[member] > any_cell.labels.max()
+    any_model = next(iter(candidates.values()))
+    _, member, stratum = stratify(any_model.labels, any_model.patients)
+    has_several = stratum[member] > any_model.labels.max()
     one, several = np.flatnonzero(~has_several), np.flatnonzero(has_several)
     random = np.random.default_rng(seed)
-    permuted = _permute_labels([cell.take(one) for cell in candidates.values()], random)
-    signs = random.choice([-1.0, 1.0], (PERMUTATIONS, int((stratum > any_cell.labels.max()).sum())))
+    permuted = _permute_labels([each.take(one) for each in candidates.values()], random)
+    signs = random.choice(
+        [-1.0, 1.0], (PERMUTATIONS, int((stratum > any_model.labels.max()).sum()))
+    )
     best, luck = (
         _find_best(
             permuted,
-            _flip_excesses([cell.take(several) for cell in candidates.values()], signs, is_centred),
+            _flip_excesses([each.take(several) for each in candidates.values()], signs, is_centred),
         )
         for is_centred in (False, True)
     )
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(luck[1:], [tail, 1 - tail])
-    return Chance(
+    return PermutationTest(
         p_value=float((best >= best[0] - 1e-12).sum() / len(best)),
         permutations=PERMUTATIONS,
         balanced_accuracy=Estimate(float(luck[1:].mean()), float(low), float(high)),
@@ -111,19 +113,19 @@ def judge_chance(candidates: Mapping[str, Predictions], seed: int = 0) -> Chance
 
 
 def compare(one: Predictions, other: Predictions, seed: int = 0) -> Comparison:
-    """Compare two cells on the same patients; one minus the other."""
+    """Compare two models on the same patients; one minus the other."""
     return compare_with_each(one, {"other": other}, seed)["other"]
 
 
 def compare_with_each(
     one: Predictions, others: Mapping[str, Predictions], seed: int = 0
 ) -> dict[str, Comparison]:
-    """Compare a cell with each of some others, patient by patient.
+    """Compare a model with each of some others, patient by patient.
 
     Parameters
     ----------
     one
-        A cell.
+        A model.
     others
         Those to compare it with, of the same images; at least one.
     seed
@@ -133,7 +135,7 @@ def compare_with_each(
     -------
     dict
         Name to the comparison: balanced accuracy of ``one`` minus the other's. Its p-value is
-        from 9,999 exchanges of the two cells' answers, patient by patient.
+        from 9,999 exchanges of the two models' answers, patient by patient.
     """
     draws = draw_weights(one.labels, one.patients, seed=seed)
     counts = np.vstack([np.ones(len(one.labels)), draws])
@@ -172,12 +174,12 @@ class _Recognised:
     images: np.ndarray
 
 
-def _permute_labels(cells: Sequence[Predictions], random: np.random.Generator) -> _Recognised:
+def _permute_labels(models: Sequence[Predictions], random: np.random.Generator) -> _Recognised:
     """Permute labels among patients of one label each."""
-    classes = range(len(cells[0].classes))
-    _, first, member = np.unique(cells[0].patients, return_index=True, return_inverse=True)
-    labels, images = cells[0].labels[first], np.bincount(member).astype(float)
-    given = np.stack([_count_given(cell, member, len(first)) for cell in cells])
+    classes = range(len(models[0].classes))
+    _, first, member = np.unique(models[0].patients, return_index=True, return_inverse=True)
+    labels, images = models[0].labels[first], np.bincount(member).astype(float)
+    given = np.stack([_count_given(model, member, len(first)) for model in models])
     permuted = random.permuted(np.tile(labels, (PERMUTATIONS, 1)), axis=1)
     everything = np.vstack([labels, permuted])
     inside = [(everything == index).astype(float) for index in classes]
@@ -195,28 +197,28 @@ def _find_best(one: _Recognised, other: _Recognised) -> np.ndarray:
 
 
 def _flip_excesses(
-    cells: Sequence[Predictions], signs: np.ndarray, is_centred: bool
+    models: Sequence[Predictions], signs: np.ndarray, is_centred: bool
 ) -> _Recognised:
     """Give each patient's sign to what was recognised of it beyond guessing.
 
     Parameters
     ----------
-    cells
+    models
         Candidates, of the same patients.
     signs
         ``(permutations, p)``.
     is_centred
         Whether the mean excess is taken from each patient's first.
     """
-    labels, classes = cells[0].labels, range(len(cells[0].classes))
-    patients, member = np.unique(cells[0].patients, return_inverse=True)
+    labels, classes = models[0].labels, range(len(models[0].classes))
+    patients, member = np.unique(models[0].patients, return_inverse=True)
     images = np.zeros((len(patients), len(classes)))
     np.add.at(images, (member, labels), 1)
-    right = np.zeros((len(classes), 1 + len(signs), len(cells)))
-    for place, cell in enumerate(cells):
+    right = np.zeros((len(classes), 1 + len(signs), len(models)))
+    for place, model in enumerate(models):
         recognised = np.zeros_like(images)
-        np.add.at(recognised, (member, labels), cell.share_right)
-        given = _count_given(cell, member, len(patients)).sum(axis=0)
+        np.add.at(recognised, (member, labels), model.share_right)
+        given = _count_given(model, member, len(patients)).sum(axis=0)
         guessed = images * given / max(len(labels), 1)
         excess = recognised - guessed
         if is_centred:

@@ -10,17 +10,17 @@ from meninx.explain.gradcam import explain
 from meninx.explain.localisation import Localisation, Marked
 from meninx.explain.occlusion import occlude
 from meninx.explain.overlay import crop_to_image, draw_image, draw_overlay
-from meninx.explain.sanity import Forgetting, Sanity, forget
+from meninx.explain.sanity import Sanity, WeightRandomization, randomize_weights
 
 __all__ = [
-    "Forgetting",
     "Localisation",
     "Marked",
     "Sanity",
+    "WeightRandomization",
     "crop_to_image",
     "draw_image",
     "draw_overlay",
     "explain",
-    "forget",
     "occlude",
+    "randomize_weights",
 ]

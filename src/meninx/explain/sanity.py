@@ -1,7 +1,7 @@
 """Sanity: whether a heatmap shows what the network learned, or only what the image looks like.
 
 An edge detector draws convincing heatmaps and knows nothing of the network. So the network is
-made to forget, layer after layer from the head down, and its heatmaps must change.
+randomised, layer after layer from the head down, and its heatmaps must change.
 """
 
 import copy
@@ -27,7 +27,7 @@ PLACES = 28
 
 
 @dataclass(frozen=True, eq=False)
-class Forgetting:
+class WeightRandomization:
     """How alike heatmaps stay while a network forgets.
 
     Attributes
@@ -68,12 +68,12 @@ class Sanity:
     steps: dict[str, float]
 
     @classmethod
-    def judge(cls, forgettings: Sequence[Forgetting], seed: int = 0) -> Self | None:
+    def judge(cls, randomizations: Sequence[WeightRandomization], seed: int = 0) -> Self | None:
         """Judge by what one or several networks forgot, each with images of its own.
 
         Parameters
         ----------
-        forgettings
+        randomizations
             At least one; steps are told of the first network and those with the same children.
         seed
             Of the bootstrap.
@@ -83,13 +83,13 @@ class Sanity:
         Sanity or None
             None where the first network, once trained, drew nothing: then the check cannot be done.
         """
-        first = forgettings[0].randomised
-        alike = [one.similarities for one in forgettings if one.randomised == first]
+        first = randomizations[0].randomised
+        alike = [one.similarities for one in randomizations if one.randomised == first]
         compared = _drop_empty(np.concatenate(alike, axis=1))
         if compared.size == 0:
             return None
         means = compared.mean(axis=1).tolist()
-        last = np.concatenate([_drop_empty(one.similarities)[-1] for one in forgettings])
+        last = np.concatenate([_drop_empty(one.similarities)[-1] for one in randomizations])
         picked = np.random.default_rng(seed).integers(len(last), size=(2000, len(last)))
         low, high = np.quantile(last[picked].mean(axis=1), [0.025, 0.975])
         steps = dict(zip(first, means, strict=True))
@@ -116,13 +116,13 @@ class Sanity:
         }
 
 
-def forget(
+def randomize_weights(
     method: HeatmapMethod,
     network: nn.Sequential,
     inputs: torch.Tensor,
     classes: list[int],
     seed: int = 0,
-) -> Forgetting:
+) -> WeightRandomization:
     """Randomise a network from the head down and compare its heatmaps with the trained ones.
 
     Parameters
@@ -156,7 +156,7 @@ def forget(
             _randomise(child)
             names.append(name)
             similarities.append(_correlate(trained, _rank(method(copied, inputs, classes))))
-    return Forgetting(tuple(names), np.array(similarities))
+    return WeightRandomization(tuple(names), np.array(similarities))
 
 
 def _randomise(part: nn.Module) -> None:

@@ -29,7 +29,7 @@ from safetensors.torch import save
 from torch import nn
 
 from meninx.backbones import Backbone
-from meninx.cohort import Image, Images, as_pixels, fingerprint_of
+from meninx.cohort import Image, Images, as_array, fingerprint_of
 from meninx.files import write_whole
 from meninx.finetune.augmentation import OwnView, View
 from meninx.finetune.folding import fold_batch_norm
@@ -128,7 +128,7 @@ class ActivationStore:
             An image cannot be read or is none.
         """
         if cut == "stem":
-            squares = torch.cat([backbone.to_square([as_pixels(image)]) for image in images])
+            squares = torch.cat([backbone.to_square([as_array(image)]) for image in images])
             # Half precision has 11 bits: more than a display shows, in half the memory.
             return LiveImages(backbone, squares.half(), views)
         if not all(isinstance(view, View) for view in views):
@@ -201,7 +201,7 @@ class ActivationStore:
         the last bit, on which other images a cohort has.
         """
         network = _fold(backbone, self.device)
-        square = backbone.to_square([as_pixels(image)])
+        square = backbone.to_square([as_array(image)])
         inputs = backbone.normalise(torch.cat([view.apply(square) for view in views]))
         parts = inputs.to(self.device, memory_format=torch.channels_last).split(PART)
         for name, layer in [*network.named_children(), ("head", nn.Identity())]:

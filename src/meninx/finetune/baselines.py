@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from meninx.cohort import Images, as_pixels
+from meninx.cohort import Images, as_array
 
 BINS = 64
 
@@ -40,6 +40,6 @@ def compute_histograms(images: Images) -> np.ndarray:
         ``(n, 64)``: the part of the pixels in each of 64 equal bins of [0, 1], square-rooted so
         that a black background does not drown the rest.
     """
-    rows = [np.histogram(as_pixels(image), bins=BINS, range=(0, 1))[0] for image in images]
+    rows = [np.histogram(as_array(image), bins=BINS, range=(0, 1))[0] for image in images]
     counts = np.asarray(rows, dtype=float)
     return np.sqrt(counts / counts.sum(axis=1, keepdims=True))

@@ -9,8 +9,9 @@ import numpy as np
 from PIL.Image import Image as Picture
 from sklearn.utils.class_weight import compute_sample_weight
 
-from meninx.cohort import Image, Sample, as_head, as_pixels, scale_intensity
+from meninx.cohort import Image, Sample, as_array, as_head
 from meninx.errors import CohortError, ImageError
+from meninx.imaging import scale_intensity
 
 Inputs = Iterable[Image | Picture] | np.ndarray | Path | str
 
@@ -75,9 +76,9 @@ def weigh_images(
 
 def _take_one(image: Image | Picture, crop_head: bool) -> Image:
     if isinstance(image, Sample):
-        return image if image.is_framed == crop_head else replace(image, is_framed=crop_head)
+        return image if image.is_cropped == crop_head else replace(image, is_cropped=crop_head)
     if isinstance(image, Path | str):
-        return as_head(image) if crop_head else as_pixels(image)
+        return as_head(image) if crop_head else as_array(image)
     if isinstance(image, Picture):
         image = np.asarray(_unpack(image))
     return _take_array(np.asarray(image), crop_head)
@@ -89,7 +90,7 @@ def _take_array(pixels: np.ndarray, crop_head: bool) -> np.ndarray:
             f"an image is an array (h, w) or (h, w, 3) of numbers, not {pixels.dtype} of shape "
             f"{pixels.shape}"
         )
-    values = as_pixels(pixels)
+    values = as_array(pixels)
     if not np.isfinite(values).all():
         raise ImageError("an image has NaN or infinite values; replace them, for example by 0")
     if crop_head:

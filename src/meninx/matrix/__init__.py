@@ -5,7 +5,13 @@ far the images are from ImageNet, the quadrant they are in, the strategy and cut
 advises with its reasons, and how well each backbone's frozen features suit the classes.
 """
 
-from meninx.matrix.advice import Advice, Borders
-from meninx.matrix.matrix import RULER, SizeSimilarityMatrix, count_advised_stages
+from meninx.matrix.advice import Advice, Thresholds
+from meninx.matrix.matrix import REFERENCE_BACKBONE, SizeSimilarityMatrix, count_advised_stages
 
-__all__ = ["RULER", "Advice", "Borders", "SizeSimilarityMatrix", "count_advised_stages"]
+__all__ = [
+    "REFERENCE_BACKBONE",
+    "Advice",
+    "SizeSimilarityMatrix",
+    "Thresholds",
+    "count_advised_stages",
+]

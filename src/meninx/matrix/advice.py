@@ -14,7 +14,7 @@ NEAR_BORDER = 2.0
 
 
 @dataclass(frozen=True)
-class Borders:
+class Thresholds:
     """Where the matrix divides.
 
     Attributes
@@ -23,8 +23,8 @@ class Borders:
         Images a class from which a cohort counts as large; the usual 1,000 (Marcelino 2018).
     similarity
         Distance from ImageNet from which images count as different, nats. The default is the
-        geometric mean of what photographs (0.044) and brain MRI (0.089) measure with the ruler:
-        see references.csv, where everything else lies to one side or the other.
+        geometric mean of what photographs (0.044) and brain MRI (0.089) measure with the
+        reference backbone: see references.csv, where all else lies to one side or the other.
     """
 
     size: float = 1000
@@ -121,7 +121,7 @@ class Advice:
     strategy
         Name of the strategy.
     cut
-        For ``partial``: the first stage that is trained, in the ruler's stages; else None.
+        For ``partial``: the first stage of the reference backbone that is trained; else None.
     trained_stages
         How many of the last stages are trained under ``partial``, else 0: what carries the
         advice over to backbones with other stages.
@@ -144,7 +144,7 @@ class Advice:
     reasons: tuple[str, ...]
 
 
-def find_quadrant(images_per_class: float, kl: float, borders: Borders) -> Quadrant:
+def find_quadrant(images_per_class: float, kl: float, borders: Thresholds) -> Quadrant:
     """Place a cohort on the matrix."""
     if images_per_class >= borders.size:
         return Quadrant.Q1 if kl >= borders.similarity else Quadrant.Q2
@@ -156,7 +156,7 @@ def advise(
     kl: float,
     by_stage: Mapping[str, float],
     parameters: Mapping[str, int],
-    borders: Borders,
+    borders: Thresholds,
 ) -> Advice:
     """Apply the rules.
 
@@ -167,7 +167,7 @@ def advise(
     kl
         Distance from ImageNet, nats.
     by_stage
-        The ruler's stages in order, the stem first, each with its distance, nats.
+        The reference backbone's stages in order, the stem first, each with its distance, nats.
     parameters
         Cut to the number of parameters that it trains.
     borders
@@ -226,7 +226,7 @@ def count_stages_to_train(by_stage: Mapping[str, float], most: int) -> int:
     return min(max(behind_best, 1), most)
 
 
-def _say_size(images_per_class: float, borders: Borders) -> str:
+def _say_size(images_per_class: float, borders: Thresholds) -> str:
     size = "many" if images_per_class >= borders.size else "few"
     sentence = (
         f"{images_per_class:.0f} images a class are {size} (the border is {borders.size:,.10g})"
@@ -236,7 +236,7 @@ def _say_size(images_per_class: float, borders: Borders) -> str:
     return f"{sentence}."
 
 
-def _say_similarity(kl: float, borders: Borders) -> str:
+def _say_similarity(kl: float, borders: Thresholds) -> str:
     likeness = "unlike" if kl >= borders.similarity else "like"
     return (
         f"They are {likeness} photographs: {kl:.3f} nats from ImageNet, with the border at "

@@ -12,8 +12,8 @@ from meninx.errors import CohortError
 from meninx.matrix.advice import (
     MOST_STAGES,
     Advice,
-    Borders,
     Quadrant,
+    Thresholds,
     advise,
     count_stages_to_train,
     find_quadrant,
@@ -27,9 +27,9 @@ from meninx.matrix.transferability import (
     measure_probe,
 )
 
-# Similarity is a property of the images, so it is measured with one ruler whatever the
+# Similarity is a property of the images, so it is measured with one reference backbone whatever the
 # backbone; this one comes with the package.
-RULER = "tf_efficientnet_lite0"
+REFERENCE_BACKBONE = "tf_efficientnet_lite0"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class SizeSimilarityMatrix:
     advice
         Which strategy and cut follow.
     trained_parameters
-        Cut of the ruler to the number of parameters that it would train.
+        Cut of the reference backbone to the number of parameters that it would train.
     backbones
         How each suits the cohort, best LogME first. It uses labels, so it informs the reader
         and chooses nothing.
@@ -102,7 +102,7 @@ class SizeSimilarityMatrix:
     patients: dict[str, int]
     everyone: int
     similarity: Similarity
-    borders: Borders
+    borders: Thresholds
     quadrant: Quadrant
     advice: Advice
     trained_parameters: dict[str, int]
@@ -112,9 +112,9 @@ class SizeSimilarityMatrix:
     def measure(
         cls,
         cohort: Cohort,
-        backbones: Sequence[str] = (RULER,),
+        backbones: Sequence[str] = (REFERENCE_BACKBONE,),
         seed: int = 0,
-        borders: Borders = Borders(),  # noqa: B008 (frozen, so sharing it is safe)
+        borders: Thresholds = Thresholds(),  # noqa: B008 (frozen, so sharing it is safe)
     ) -> Self:
         """Measure a cohort.
 
@@ -136,12 +136,16 @@ class SizeSimilarityMatrix:
         CohortError
             The features of an image are not numbers.
         """
-        loaded = {name: Backbone.load(name) for name in dict.fromkeys([RULER, *backbones])}
+        loaded = {
+            name: Backbone.load(name) for name in dict.fromkeys([REFERENCE_BACKBONE, *backbones])
+        }
         seen = observe(list(loaded.values()), cohort.images)
         observations = dict(zip(loaded, seen, strict=True))
-        similarity = measure_similarity(observations[RULER].moments, cohort.groups, seed)
+        similarity = measure_similarity(
+            observations[REFERENCE_BACKBONE].moments, cohort.groups, seed
+        )
         per_class = len(cohort.images) / len(cohort.classes)
-        parameters = _count_trained_parameters(loaded[RULER])
+        parameters = _count_trained_parameters(loaded[REFERENCE_BACKBONE])
         fits = [_measure_fit(loaded[name], observations[name], cohort) for name in backbones]
         return cls(
             classes=cohort.counts(),
@@ -241,7 +245,7 @@ def count_advised_stages(images: Images) -> int:
     int
         At least 1.
     """
-    (seen,) = observe([Backbone.load(RULER)], images)
+    (seen,) = observe([Backbone.load(REFERENCE_BACKBONE)], images)
     similarity = measure_similarity(seen.moments, np.arange(len(images)))
     return count_stages_to_train(similarity.by_stage(), MOST_STAGES)
 

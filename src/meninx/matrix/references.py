@@ -1,7 +1,7 @@
 """The calibrated axis: how far well-known images are from ImageNet.
 
-The figures are measured by ``benchmarks/references.py`` with the ruler that cohorts are measured
-with, and lie beside this module with how each was made.
+The figures are measured by ``benchmarks/references.py`` with the reference backbone, as cohorts
+are, and lie beside this module with how each was made.
 """
 
 import csv

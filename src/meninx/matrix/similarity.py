@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from meninx.backbones import Backbone
-from meninx.cohort import Images, as_pixels
+from meninx.cohort import Images, as_array
 
 # A channel that hardly varied over ImageNet is dead: its variance is rounding, and dividing by
 # it drowns all the others.
@@ -164,7 +164,7 @@ def observe(backbones: Sequence[Backbone], images: Images) -> list[Observation]:
     """
     observers = [_Observer(backbone) for backbone in backbones]
     for start in range(0, len(images), BATCH):
-        pixels = [as_pixels(image) for image in images[start : start + BATCH]]
+        pixels = [as_array(image) for image in images[start : start + BATCH]]
         for observer in observers:
             observer.look(pixels)
     return [observer.conclude() for observer in observers]

@@ -79,7 +79,7 @@ CLAIM: Sequence[Item] = (
     Item("27", "training", ("ensembling",), is_whole=True),
     Item("28", "evaluation", ("metrics",), is_whole=True),
     Item("29", "evaluation", ("uncertainty",), is_whole=True),
-    Item("30", "evaluation", ("robustness", "novelty")),
+    Item("30", "evaluation", ("robustness", "ood")),
     Item("31", "evaluation", ("explainability",), is_whole=True),
     Item("32", "evaluation", ("internal",), is_whole=True),
     Item("33", "evaluation", ("external",)),
@@ -151,7 +151,7 @@ TRIPOD: Sequence[Item] = (
     Item("24", "results_updating", ("updating",), is_whole=True, applies="E"),
     Item("25", "interpretation", applies="D;E"),
     Item("26", "limitations", ("limits",), applies="D;E"),
-    Item("27a", "usability", ("poor_input", "novelty"), applies="D"),
+    Item("27a", "usability", ("poor_input", "ood"), applies="D"),
     Item("27b", "usability", ("users",), applies="D"),
     Item("27c", "usability", ("growth",), applies="D;E"),
 )

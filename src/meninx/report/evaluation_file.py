@@ -14,8 +14,8 @@ class Interval(TypedDict):
     high: float | None
 
 
-class CellScores(TypedDict):
-    """The scores of one cell, by metric."""
+class ModelScores(TypedDict):
+    """The scores of one model, by metric."""
 
     repeats: int
     scores: dict[str, Interval]
@@ -48,17 +48,17 @@ class Curve(TypedDict):
     true_positive_rate: list[float]
 
 
-class ChosenCell(TypedDict):
-    """The chosen cell in detail."""
+class ChosenModel(TypedDict):
+    """The chosen model in detail."""
 
-    cell: str
+    model: str
     classes: dict[str, ClassScores]
     confusion: list[list[float]]
     roc: dict[str, Curve]
 
 
-class Chance(TypedDict):
-    """The permutation test of the chosen cell against chance."""
+class PermutationTest(TypedDict):
+    """The permutation test of the chosen model against chance."""
 
     p_value: float
     permutations: int
@@ -66,9 +66,9 @@ class Chance(TypedDict):
 
 
 class Comparison(TypedDict):
-    """Balanced accuracy of one cell minus that of another; `p_adjusted` after Holm."""
+    """Balanced accuracy of one model minus that of another; `p_adjusted` after Holm."""
 
-    cell: str
+    model: str
     against: str
     difference: float | None
     low: float | None
@@ -78,9 +78,9 @@ class Comparison(TypedDict):
 
 
 class AdviceHeld(TypedDict):
-    """The cell that the matrix advised, against the best one: difference in balanced accuracy."""
+    """The model that the matrix advised, against the best one: difference in balanced accuracy."""
 
-    cell: str
+    model: str
     best: str
     difference: float | None
     low: float | None
@@ -107,7 +107,7 @@ class ClassSets(TypedDict):
 
 
 class PredictionSets(TypedDict):
-    """Conformal prediction sets of the chosen cell."""
+    """Conformal prediction sets of the chosen model."""
 
     level: float
     is_class_conditional: bool
@@ -133,7 +133,7 @@ class Reliability(TypedDict):
 
 
 class Calibration(TypedDict):
-    """How far the chosen cell's probabilities can be taken at their word."""
+    """How far the chosen model's probabilities can be taken at their word."""
 
     temperature: float
     bins: int
@@ -147,7 +147,7 @@ class Calibration(TypedDict):
 
 
 class PatientLevel(TypedDict):
-    """Scores of the chosen cell where a patient of one label, not an image, is classified."""
+    """Scores of the chosen model where a patient of one label, not an image, is classified."""
 
     aggregation: str
     patients: int
@@ -183,7 +183,7 @@ class Forecast(TypedDict):
 class LearningCurve(TypedDict):
     """Balanced accuracy against the number of training patients, measured and fitted."""
 
-    cell: str
+    model: str
     points: list[CurvePoint]
     fit: PowerLaw
     curve: list[CurvePoint]
@@ -199,7 +199,7 @@ class Nested(TypedDict):
     chosen: dict[str, int]
 
 
-class Novelty(TypedDict):
+class OODScore(TypedDict):
     """How often images of held-out patients are taken for something else."""
 
     false_alarm_rate: Interval
@@ -213,10 +213,10 @@ class Novelty(TypedDict):
 class EvaluationFile(TypedDict):
     """`evaluation.json`: every score with its interval."""
 
-    cells: dict[str, CellScores]
-    chosen: ChosenCell
+    models: dict[str, ModelScores]
+    chosen: ChosenModel
     selection: dict[str, float]
-    chance: NotRequired[Chance]
+    chance: NotRequired[PermutationTest]
     comparisons: NotRequired[list[Comparison]]
     advice: NotRequired[AdviceHeld]
     prediction_sets: NotRequired[PredictionSets]
@@ -225,4 +225,4 @@ class EvaluationFile(TypedDict):
     patients_of_several_labels: NotRequired[int]
     learning_curve: NotRequired[LearningCurve]
     nested: NotRequired[Nested]
-    novelty: NotRequired[Novelty]
+    ood: NotRequired[OODScore]

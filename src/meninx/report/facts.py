@@ -19,7 +19,7 @@ from meninx.report.sentences import (
     tell_limits,
     tell_localisation,
     tell_nested,
-    tell_novelty,
+    tell_ood,
     tell_patient_level,
     tell_prediction_sets,
     tell_sanity,
@@ -76,9 +76,9 @@ def _tell_technology(run: RunFolder, words: Words) -> str:
 
 
 def _tell_ensembling(run: RunFolder, words: Words) -> str:
-    cells = [cell["cell"] for cell in run.members]
-    if cells:
-        return words("fact.ensembling", count=len(cells), cells=", ".join(cells))
+    models = [model["model"] for model in run.members]
+    if models:
+        return words("fact.ensembling", count=len(models), models=", ".join(models))
     return words("fact.no_ensembling") if run.chosen["backbone"] else ""
 
 
@@ -213,7 +213,7 @@ def _tell_baselines(run: RunFolder, words: Words) -> str:
     if not baselines:
         return ""
     scores = "; ".join(
-        f"{row['cell']} {words.number(row['balanced_accuracy'])}" for row in baselines
+        f"{row['model']} {words.number(row['balanced_accuracy'])}" for row in baselines
     )
     return words("fact.baselines", scores=scores)
 
@@ -246,7 +246,7 @@ _TOLD: dict[str, Fact] = {
 _TOLD_AS_IN_REPORT: dict[str, Callable[[RunFolder, Words], list[str]]] = {
     "calibration": tell_calibration,
     "prediction_sets": tell_prediction_sets,
-    "novelty": tell_novelty,
+    "ood": tell_ood,
     "growth": tell_growth,
     "patient_level": tell_patient_level,
     "limits": tell_limits,

@@ -57,7 +57,7 @@ class Words:
         """Translate a name that a file holds; a name unknown to the catalogue stays itself."""
         return self.sentences.get(f"{section}.{key}", key or MISSING)
 
-    def retell(self, sentence: str) -> str:
+    def translate(self, sentence: str) -> str:
         """Tell a sentence that a file of the run holds, which is English, in this language.
 
         It is recognised by the section `told` of the English catalogue; one that is not there

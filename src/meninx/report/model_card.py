@@ -36,7 +36,7 @@ def make_model_card(run: RunFolder, words: Words) -> list[CardSection]:
             ("performance", "diagnostic", "patient_level", "baselines"),
         ),
         (words("card.trust"), ("calibration", "prediction_sets", "explainability")),
-        (words("card.novelty"), ("novelty",)),
+        (words("card.ood"), ("ood",)),
         (words("card.limits"), ("limits", "poor_input", "fairness", "external")),
         (words("card.availability"), ("availability", "deidentification")),
     ]

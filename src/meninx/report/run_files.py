@@ -98,10 +98,10 @@ class MatrixFile(TypedDict):
     references: NotRequired[list[Reference]]
 
 
-class PlannedCell(TypedDict):
-    """One cell of the plan."""
+class PlannedModel(TypedDict):
+    """One model of the plan."""
 
-    cell: str
+    model: str
     backbone: str | None
     strategy: str | None
     cut: str | None
@@ -114,10 +114,10 @@ class PlannedCell(TypedDict):
     predicted_seconds: NotRequired[float | None]
 
 
-class LeftOutCell(TypedDict):
-    """A cell that the time limit left no room for."""
+class LeftOutModel(TypedDict):
+    """A model that the time limit left no room for."""
 
-    cell: str
+    model: str
     reason: str
     predicted_seconds: NotRequired[float | None]
 
@@ -125,8 +125,8 @@ class LeftOutCell(TypedDict):
 class PlanFile(TypedDict):
     """`plan.json`: what the study set out to do."""
 
-    cells: list[PlannedCell]
-    left_out: NotRequired[list[LeftOutCell]]
+    models: list[PlannedModel]
+    left_out: NotRequired[list[LeftOutModel]]
     predicted_seconds: NotRequired[float | None]
 
 
@@ -158,9 +158,9 @@ class Example(TypedDict):
 
 
 class ScoreRow(TypedDict):
-    """One row of `scores.csv`; a number is `None` where the cell has none."""
+    """One row of `scores.csv`; a number is `None` where the model has none."""
 
-    cell: str
+    model: str
     backbone: str
     strategy: str
     cut: str
@@ -175,7 +175,7 @@ class ScoreRow(TypedDict):
 
 
 class HistoryRow(TypedDict):
-    """One row of a cell's `history.csv`: an epoch of the fit of one fold."""
+    """One row of a model's `history.csv`: an epoch of the fit of one fold."""
 
     repeat: float
     fold: float

@@ -16,7 +16,7 @@ from meninx.report.run_files import (
     HistoryRow,
     MatrixFile,
     PlanFile,
-    PlannedCell,
+    PlannedModel,
     ScoreRow,
     Summary,
 )
@@ -95,17 +95,17 @@ class RunFolder:
 
     @property
     def chosen(self) -> ScoreRow:
-        """The row of `scores.csv` of the chosen cell."""
-        return next(row for row in self.scores if row["cell"] == self.summary["chosen"])
+        """The row of `scores.csv` of the chosen model."""
+        return next(row for row in self.scores if row["model"] == self.summary["chosen"])
 
     @property
     def chosen_repeats(self) -> int:
-        """How many times the folds were gone through with the chosen cell."""
-        return self.evaluation["cells"][self.summary["chosen"]]["repeats"]
+        """How many times the folds were gone through with the chosen model."""
+        return self.evaluation["models"][self.summary["chosen"]]["repeats"]
 
     @property
     def candidates(self) -> int:
-        """How many cells competed."""
+        """How many models competed."""
         return sum(row["role"] == "candidate" for row in self.scores)
 
     @property
@@ -121,12 +121,12 @@ class RunFolder:
 
     @property
     def sizes_of_chosen(self) -> dict[str, int]:
-        """The sizes behind the chosen cell, which may have fewer repeats than others."""
+        """The sizes behind the chosen model, which may have fewer repeats than others."""
         return {**self.sizes, "repeats": self.chosen_repeats}
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether comparisons of cells come with p-values."""
+        """Whether comparisons of models come with p-values."""
         return any("p_value" in row for row in self.evaluation.get("comparisons", []))
 
     @property
@@ -137,23 +137,24 @@ class RunFolder:
 
     @property
     def histories(self) -> dict[str, list[HistoryRow]]:
-        """How training went, of each cell that gradient descent trained, candidates first."""
-        files = {row["cell"]: self.path / "cells" / row["cell"] / "history.csv"
+        """How training went, of each model that gradient descent trained, candidates first."""
+        files = {row["model"]: self.path / "models" / row["model"] / "history.csv"
                  for row in self.scores}  # fmt: skip
-        return {cell: read_csv(file, HistoryRow) for cell, file in files.items() if file.exists()}
+        return {model: read_csv(file, HistoryRow) for model, file in files.items() if file.exists()}
 
     @property
-    def chosen_plan(self) -> PlannedCell | None:
-        """The chosen cell as it was planned."""
+    def chosen_plan(self) -> PlannedModel | None:
+        """The chosen model as it was planned."""
         return next(
-            (cell for cell in self.plan["cells"] if cell["cell"] == self.summary["chosen"]), None
+            (model for model in self.plan["models"] if model["model"] == self.summary["chosen"]),
+            None,
         )
 
     @property
-    def members(self) -> list[PlannedCell]:
-        """The cells whose probabilities the chosen one averages; none where it is one network."""
+    def members(self) -> list[PlannedModel]:
+        """The models whose probabilities the chosen one averages; none where it is one network."""
         names = self.chosen_plan.get("members", []) if self.chosen_plan else []
-        return [cell for cell in self.plan["cells"] if cell["cell"] in names]
+        return [model for model in self.plan["models"] if model["model"] in names]
 
     def read_picture(self, relative: str) -> bytes:
         """Read a PNG of the run.
@@ -173,7 +174,7 @@ class RunFolder:
 
     def _check_that_files_agree(self) -> None:
         chosen = self.evaluation["chosen"]
-        if self.summary["chosen"] not in {row["cell"] for row in self.scores}:
+        if self.summary["chosen"] not in {row["model"] for row in self.scores}:
             raise StudyError(
                 f"{self.path}: summary.json chose {self.summary['chosen']!r}, "
                 "which scores.csv does not have; run the study again"
@@ -181,7 +182,7 @@ class RunFolder:
         for label in chosen["roc"].keys() - chosen["classes"].keys():
             raise StudyError(
                 f"{self.path / 'evaluation.json'} has a curve of {label!r}, which is no class of "
-                "the chosen cell; run the study again"
+                "the chosen model; run the study again"
             )
         rows = chosen["confusion"]
         if [len(row) for row in rows] != [len(chosen["classes"])] * len(chosen["classes"]):
@@ -199,6 +200,6 @@ def _sort_scores(rows: list[ScoreRow]) -> list[ScoreRow]:
         key=lambda row: (
             row["role"] == "baseline",
             -(worst if row["balanced_accuracy"] is None else row["balanced_accuracy"]),
-            row["cell"],
+            row["model"],
         ),
     )

@@ -1,6 +1,6 @@
 """The clock: what a study will roughly take, and what a time limit leaves room for.
 
-One short fit of each cell says how long a step takes on this machine; the fits that are done
+One short fit of each model says how long a step takes on this machine; the fits that are done
 correct it.
 """
 
@@ -13,11 +13,11 @@ import numpy as np
 
 from meninx.cohort import Cohort
 from meninx.finetune import Recipe, count_steps
-from meninx.study.plan import Cell, Plan
+from meninx.study.plan import Model, Plan
 from meninx.study.tasks import fill_activations, make_classifier
 from meninx.study.workers import Workers
 
-# What comes after the cells, one model on all patients apart: statistics, heatmaps, report.
+# What comes after the models, one model on all patients apart: statistics, heatmaps, report.
 REST_SECONDS = 25.0
 # A fit of a simple baseline: too short to be worth measuring.
 BASELINE_SECONDS = 0.01
@@ -27,7 +27,7 @@ LEAST, MOST = 0.7, 1.5
 
 @dataclass(frozen=True)
 class Pace:
-    """What the parts of a cell's fit take on this machine.
+    """What the parts of a model's fit take on this machine.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Clock:
     images, folds
         Of the cohort and the cross-validation.
     paces
-        Cell name to the pace of its fits.
+        Model name to the pace of its fits.
     started
         When the study began, by ``time.perf_counter``.
     """
@@ -78,93 +78,93 @@ class Clock:
     def measure(
         cls, plan: Plan, cohort: Cohort, workers: Workers, limit: float | None, started: float
     ) -> "Clock":
-        """Measure a short fit of each cell that is fitted, on all workers at once."""
-        cells = [cell for cell in plan.cells if cell.is_fitted]
+        """Measure a short fit of each model that is fitted, on all workers at once."""
+        models = [model for model in plan.models if model.is_fitted]
         rows = _take_evenly(
-            cohort.labels, max(cell.recipe.batch_size for cell in cells if cell.recipe)
+            cohort.labels, max(model.recipe.batch_size for model in models if model.recipe)
         )
         images, labels = cohort.images[rows], cohort.labels[rows]
-        work = [(cell, images, labels, cohort.is_framed, workers.device) for cell in cells]
-        paces = {cell.name: pace for cell, pace in
-                 zip(cells, workers.run(_measure_pace, work), strict=True)}  # fmt: skip
+        work = [(model, images, labels, cohort.is_cropped, workers.device) for model in models]
+        paces = {model.name: pace for model, pace in
+                 zip(models, workers.run(_measure_pace, work), strict=True)}  # fmt: skip
         return cls(limit, workers.count, len(cohort.samples), plan.folds, paces, started)
 
-    def predict_fit(self, cell: Cell) -> float:
-        """Predict the seconds of one of a cell's fits in a fold, on one worker."""
-        if cell.members:
+    def predict_fit(self, model: Model) -> float:
+        """Predict the seconds of one of a model's fits in a fold, on one worker."""
+        if model.members:
             return 0.0
-        if cell.name in self.observed:
-            return float(np.mean(self.observed[cell.name]))
-        pace = self.paces.get(cell.name)
-        if pace is None or cell.recipe is None:
+        if model.name in self.observed:
+            return float(np.mean(self.observed[model.name]))
+        pace = self.paces.get(model.name)
+        if pace is None or model.recipe is None:
             return BASELINE_SECONDS
         tested = self.images / self.folds
         trained = round(self.images - tested)
-        return self._predict_training(pace, cell.recipe, cell, trained) + tested * pace.answer
+        return self._predict_training(pace, model.recipe, model, trained) + tested * pace.answer
 
-    def _predict_training(self, pace: Pace, recipe: Recipe, cell: Cell, images: int) -> float:
-        steps = count_steps(images, recipe) if cell.trained_parameters else 0
+    def _predict_training(self, pace: Pace, recipe: Recipe, model: Model, images: int) -> float:
+        steps = count_steps(images, recipe) if model.trained_parameters else 0
         return images * pace.start + steps * pace.step
 
-    def predict_features(self, cells: Iterable[Cell]) -> float:
+    def predict_features(self, models: Iterable[Model]) -> float:
         """Predict the seconds of all activations, each computed once, on one worker."""
         deepest: dict[str, float] = defaultdict(float)
-        for cell in cells:
-            own = self.paces.get(cell.name, Pace()).image
-            deepest[cell.backbone] = max(own, deepest[cell.backbone])
+        for model in models:
+            own = self.paces.get(model.name, Pace()).image
+            deepest[model.backbone] = max(own, deepest[model.backbone])
         return self.images * sum(deepest.values())
 
     def predict_study(self, plan: Plan) -> float:
         """Predict the seconds of the whole study, from its start to its report."""
-        fits = sum(self.predict_fit(cell) * self.folds * cell.repeats for cell in plan.cells)
-        features = self.predict_features(plan.cells)
-        return self.elapsed + (features + fits) / self.workers + self.predict_rest(plan.cells)
+        fits = sum(self.predict_fit(model) * self.folds * model.repeats for model in plan.models)
+        features = self.predict_features(plan.models)
+        return self.elapsed + (features + fits) / self.workers + self.predict_rest(plan.models)
 
-    def predict_rest(self, cells: Iterable[Cell]) -> float:
-        """Predict what comes after the cells: the longest fits once more, and the report."""
-        fits = [self.predict_fit(cell) for cell in cells if cell.is_fitted]
+    def predict_rest(self, models: Iterable[Model]) -> float:
+        """Predict what comes after the models: the longest fits once more, and the report."""
+        fits = [self.predict_fit(model) for model in models if model.is_fitted]
         return REST_SECONDS + 1.25 * sum(fits) / self.workers
 
     def price(self, plan: Plan) -> Plan:
-        """Write into a plan what each cell and the whole study will roughly take."""
-        cells = tuple(replace(cell, predicted_seconds=round(self._predict_cell(cell), 2))
-                      for cell in plan.cells)  # fmt: skip
-        return replace(plan, cells=cells, predicted_seconds=round(self.predict_study(plan), 1))
+        """Write into a plan what each model and the whole study will roughly take."""
+        models = tuple(replace(model, predicted_seconds=round(self._predict_model(model), 2))
+                      for model in plan.models)  # fmt: skip
+        return replace(plan, models=models, predicted_seconds=round(self.predict_study(plan), 1))
 
-    def _predict_cell(self, cell: Cell) -> float:
-        parts = cell.members or (cell,)
-        return sum(self.predict_fit(one) for one in parts) * self.folds * cell.repeats
+    def _predict_model(self, model: Model) -> float:
+        parts = model.members or (model,)
+        return sum(self.predict_fit(one) for one in parts) * self.folds * model.repeats
 
     @property
     def elapsed(self) -> float:
         """Seconds since the study began."""
         return time.perf_counter() - self.started
 
-    def fits(self, cells: Sequence[Cell]) -> bool:
-        """Whether one more repeat of some cells fits into the limit; if so, it is promised."""
-        wanted = sum(self.predict_fit(cell) for cell in cells) * self.folds
-        needed = self.elapsed + (self.promised + wanted) / self.workers + self.predict_rest(cells)
+    def fits(self, models: Sequence[Model]) -> bool:
+        """Whether one more repeat of some models fits into the limit; if so, it is promised."""
+        wanted = sum(self.predict_fit(model) for model in models) * self.folds
+        needed = self.elapsed + (self.promised + wanted) / self.workers + self.predict_rest(models)
         if self.limit is not None and needed > self.limit:
             return False
         self.promised += wanted
         return True
 
-    def note(self, cell: Cell, seconds: float) -> None:
+    def note(self, model: Model, seconds: float) -> None:
         """Note that a fit is done, and what it took."""
-        self.promised = max(0.0, self.promised - self.predict_fit(cell))
-        self.observed[cell.name].append(seconds)
+        self.promised = max(0.0, self.promised - self.predict_fit(model))
+        self.observed[model.name].append(seconds)
 
 
 def _measure_pace(
-    cell: Cell, images: np.ndarray, labels: np.ndarray, crop_head: bool, device: str
+    model: Model, images: np.ndarray, labels: np.ndarray, crop_head: bool, device: str
 ) -> Pace:
-    """Fit a cell for three steps on some images; the first one is slower and does not count."""
-    assert cell.recipe is not None
-    recipe = replace(cell.recipe, epochs=3, fewest_steps=3, batch_size=len(images), averaged=0.0)
-    classifier = make_classifier(replace(cell, recipe=recipe), 0, crop_head, device)
+    """Fit a model for three steps on some images; the first one is slower and does not count."""
+    assert model.recipe is not None
+    recipe = replace(model.recipe, epochs=3, fewest_steps=3, batch_size=len(images), averaged=0.0)
+    classifier = make_classifier(replace(model, recipe=recipe), 0, crop_head, device)
     times = [time.perf_counter()]
     for image in images:
-        fill_activations(cell.backbone, recipe, cell.cuts, image, device)
+        fill_activations(model.backbone, recipe, model.cuts, image, device)
     times.append(time.perf_counter())
     classifier.fit(images, labels)
     times.append(time.perf_counter())
@@ -172,7 +172,7 @@ def _measure_pace(
     times.append(time.perf_counter())
     reading, fitting, answering = np.diff(times)
     steps = [epoch.seconds for epoch in classifier.history_]
-    share = cell.recipe.batch_size / len(images)
+    share = model.recipe.batch_size / len(images)
     return Pace(
         image=reading / len(images),
         start=max(fitting - sum(steps), 0.0) / len(images),

@@ -14,13 +14,13 @@ from meninx.study.run_folder import RunFolder
 
 
 def compare_runs(run: Path, other: Path) -> dict[str, Any]:
-    """Compare the chosen cells of two runs, patient by patient.
+    """Compare the chosen models of two runs, patient by patient.
 
     Returns
     -------
     dict
         ``chosen`` and ``other_chosen``, and ``difference`` in balanced accuracy (the first minus
-        the second) with ``low`` and ``high``. Each cell is the best of its run, so the
+        the second) with ``low`` and ``high``. Each model is the best of its run, so the
         difference does not say which procedure is better; the headlines do.
 
     Raises
@@ -58,14 +58,14 @@ def compare_runs(run: Path, other: Path) -> dict[str, Any]:
 
 
 def _read_chosen(run: Path) -> tuple[str, pd.DataFrame, list[str], str | None]:
-    """Read the name and predictions of a run's chosen cell, its samples in order, and its key."""
+    """Read the name and predictions of a run's chosen model, its samples in order, and its key."""
     try:
         chosen = json.loads((run / "summary.json").read_bytes())["chosen"]
         samples = pd.read_csv(run / "cohort.csv")["sample"].tolist()
         key = tomllib.loads((run / "study.toml").read_text()).get("pseudonyms_key")
     except FileNotFoundError as error:
         raise StudyError(f"{run} holds no finished study; run `meninx study` first") from error
-    result = RunFolder(run).read_cell(chosen)
+    result = RunFolder(run).read_model(chosen)
     if result is None:
-        raise StudyError(f"{run} lacks the result of its chosen cell {chosen}")
+        raise StudyError(f"{run} lacks the result of its chosen model {chosen}")
     return chosen, result[0], samples, key

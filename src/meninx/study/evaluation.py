@@ -12,19 +12,19 @@ from sklearn.metrics import roc_curve
 
 from meninx.evaluate import (
     Aggregation,
-    Chance,
+    CalibrationReport,
     Comparison,
     Estimate,
     LearningCurve,
     Nested,
+    PermutationTest,
     Predictions,
     Scores,
     SetScores,
-    Trust,
     aggregate,
+    assess_calibration,
     count_several_labels,
     evaluate,
-    judge_trust,
     measure_predictive_values,
 )
 
@@ -94,7 +94,7 @@ def describe_comparison(comparison: Comparison) -> dict[str, float]:
     }
 
 
-def describe_chance(chance: Chance) -> dict[str, Any]:
+def describe_permutation_test(chance: PermutationTest) -> dict[str, Any]:
     """Describe the permutation test."""
     return {
         "p_value": chance.p_value,
@@ -106,7 +106,7 @@ def describe_chance(chance: Chance) -> dict[str, Any]:
 
 def describe_trust(predictions: Predictions, seed: int) -> dict[str, Any]:
     """Describe prediction sets and calibration, each judged without the patient concerned."""
-    trust = judge_trust(predictions, seed)
+    trust = assess_calibration(predictions, seed)
     return {
         "prediction_sets": _describe_sets(trust.sets),
         "calibration": _describe_calibration(trust),
@@ -148,10 +148,10 @@ def describe_patient_level(
     }
 
 
-def describe_learning_curve(curve: LearningCurve, cell: str) -> dict[str, Any]:
-    """Describe the learning curve of a cell."""
+def describe_learning_curve(curve: LearningCurve, model: str) -> dict[str, Any]:
+    """Describe the learning curve of a model."""
     return {
-        "cell": cell,
+        "model": model,
         "points": [
             _describe_point(point.patients, point.balanced_accuracy) for point in curve.points
         ],
@@ -211,7 +211,7 @@ def _describe_sets(sets: SetScores) -> dict[str, Any]:
     }
 
 
-def _describe_calibration(trust: Trust) -> dict[str, Any]:
+def _describe_calibration(trust: CalibrationReport) -> dict[str, Any]:
     before, after = trust.before, trust.after
     return {
         "temperature": trust.temperature,

@@ -1,4 +1,4 @@
-"""Examples: images that the chosen cell got right and wrong, with heatmaps that are tested.
+"""Examples: images that the chosen model got right and wrong, with heatmaps that are tested.
 
 Each heatmap is made by the model of the fold in which the image was tested: a model that had
 not seen the patient. Only a few folds are looked at again, those with the most wrong answers, and
@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 
-from meninx.cohort import Cohort, read_image
+from meninx.cohort import Cohort, as_array
 from meninx.evaluate import Predictions
 from meninx.explain import (
-    Forgetting,
     Localisation,
     Marked,
     Sanity,
+    WeightRandomization,
     crop_to_image,
     draw_image,
     draw_overlay,
     explain,
-    forget,
+    randomize_weights,
 )
+from meninx.explain.lesions import find_lesion
 from meninx.files import write_whole
 from meninx.finetune import Ensemble, FineTunedClassifier
-from meninx.study.lesions import find_lesion
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task
 from meninx.study.workers import Workers
@@ -66,15 +66,15 @@ class FoldExplanation:
     ----------
     heatmaps
         Row of an example → ``(h, w)`` of the image.
-    forgettings
-        Heatmaps of some of its test images while a network is made to forget; one for each
+    randomizations
+        Heatmaps of some of its test images while a network is randomised; one for each
         network of the model.
     marked
         Its test images with a known lesion.
     """
 
     heatmaps: dict[int, np.ndarray]
-    forgettings: tuple[Forgetting, ...]
+    randomizations: tuple[WeightRandomization, ...]
     marked: tuple[Marked, ...]
 
 
@@ -84,7 +84,7 @@ def choose_folds(predictions: Predictions, tests: Sequence[np.ndarray]) -> list[
     Parameters
     ----------
     predictions
-        Of the chosen cell, rows in the cohort's order; the first repeat is used.
+        Of the chosen model, rows in the cohort's order; the first repeat is used.
     tests
         Row numbers of each fold's test side.
     """
@@ -99,7 +99,7 @@ def choose_examples(predictions: Predictions, rows: np.ndarray) -> list[Example]
     Parameters
     ----------
     predictions
-        Of the chosen cell, rows in the cohort's order; the first repeat is used.
+        Of the chosen model, rows in the cohort's order; the first repeat is used.
     rows
         Those to choose from.
     """
@@ -123,7 +123,7 @@ def write_examples(
     tasks: Sequence[Task],
     workers: Workers,
 ) -> None:
-    """Draw the examples of a cell into the run folder, and test its heatmaps.
+    """Draw the examples of a model into the run folder, and test its heatmaps.
 
     Parameters
     ----------
@@ -133,9 +133,9 @@ def write_examples(
     cohort
         Its images.
     predictions
-        Out-of-fold ones of the cell.
+        Out-of-fold ones of the model.
     tasks
-        The cell's tasks of the first repeat; the models of at most two are used, as they were
+        The model's tasks of the first repeat; the models of at most two are used, as they were
         kept, or trained again to the same.
     workers
         Who does it.
@@ -154,7 +154,7 @@ def write_examples(
         ],
     )
     marked = [one for fold in explained for one in fold.marked]
-    sanity = Sanity.judge([each for fold in explained for each in fold.forgettings])
+    sanity = Sanity.judge([each for fold in explained for each in fold.randomizations])
     folder.write_json(
         "explanations.json",
         {
@@ -177,7 +177,7 @@ def _explain_fold(
     heatmaps = _explain_rows(members, cohort, shown, predicted)
     return FoldExplanation(
         heatmaps=dict(zip(shown, heatmaps, strict=True)),
-        forgettings=tuple(
+        randomizations=tuple(
             forgetting
             for member in members
             for forgetting in _forget(member, cohort, compared, predicted)
@@ -188,14 +188,14 @@ def _explain_fold(
 
 def _forget(
     member: FineTunedClassifier, cohort: Cohort, compared: Sequence[int], predicted: np.ndarray
-) -> Iterator[Forgetting]:
-    """Make a network forget; compare its heatmaps of rows' predicted classes, a few at a time."""
+) -> Iterator[WeightRandomization]:
+    """Randomise a network; compare its heatmaps of rows' predicted classes, a few at a time."""
     # Put together once: the classifier makes a new copy each time it is asked.
     network = member.network_
     for rows in np.array_split(compared, math.ceil(len(compared) / BATCH)):
-        pixels = [read_image(cohort.samples[row]) for row in rows]
+        pixels = [as_array(cohort.samples[row]) for row in rows]
         inputs = member.backbone_.prepare(pixels)
-        yield forget(explain, network, inputs, predicted[rows].tolist())
+        yield randomize_weights(explain, network, inputs, predicted[rows].tolist())
 
 
 def _list_members(classifier: ClassifierMixin) -> list[FineTunedClassifier]:
@@ -236,7 +236,7 @@ def _explain_rows(
     heatmaps = []
     for start in range(0, len(rows), BATCH):
         some = list(rows[start : start + BATCH])
-        pixels = [read_image(cohort.samples[row]) for row in some]
+        pixels = [as_array(cohort.samples[row]) for row in some]
         squares = []
         for member in members:
             inputs = member.backbone_.prepare(pixels)
@@ -255,7 +255,7 @@ def _write_example(
     example: Example,
     heatmap: np.ndarray,
 ) -> dict[str, Any]:
-    image = read_image(cohort.images[example.row])
+    image = as_array(cohort.images[example.row])
     name = str(cohort.sample_names[example.row])
     overlay = draw_overlay(image, heatmap)
     write_whole(folder.path / f"examples/{name}-image.png", draw_image(image))

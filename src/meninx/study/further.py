@@ -1,4 +1,4 @@
-"""Further runs of cells that were run: nested cross-validation, and the learning curve."""
+"""Further runs of models that were run: nested cross-validation, and the learning curve."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,9 +16,9 @@ from meninx.evaluate import (
     score_nested,
     subsample_patients,
 )
-from meninx.study.plan import Cell, Role
+from meninx.study.plan import Model, Role
 from meninx.study.tasks import Task, run_task
-from meninx.study.verdict import CellResult
+from meninx.study.verdict import ModelResult
 from meninx.study.workers import Workers
 
 FEWEST_SIZES = 3
@@ -30,7 +30,7 @@ FRACTIONS = (0.25, 0.4, 0.6, 0.8)
 def run_nested(
     cohort: Cohort,
     splits: Sequence[Split],
-    results: Mapping[str, CellResult],
+    results: Mapping[str, ModelResult],
     seed: int,
     workers: Workers,
 ) -> Nested:
@@ -43,23 +43,23 @@ def run_nested(
     splits
         Of the study.
     results
-        Of its cells; the candidates among them compete.
+        Of its models; the candidates among them compete.
     seed, workers
         Of the study.
     """
     candidates = {
-        name: result for name, result in results.items() if result.cell.role is Role.CANDIDATE
+        name: result for name, result in results.items() if result.model.role is Role.CANDIDATE
     }
     folds = len({split.fold for split in splits})
     plan = plan_nested(splits, cohort.labels, cohort.groups, folds, seed)
-    cells = [result.cell for result in candidates.values() if not result.cell.members]
-    wanted = [(cell, split) for cell in cells for nested in plan for split in nested.inner]
+    models = [result.model for result in candidates.values() if not result.model.members]
+    wanted = [(model, split) for model in models for nested in plan for split in nested.inner]
     outcomes = _run(wanted, cohort, seed, workers)
     inner = {
-        cell.name: [[next(outcomes) for _ in nested.inner] for nested in plan] for cell in cells
+        model.name: [[next(outcomes) for _ in nested.inner] for nested in plan] for model in models
     }
     for name, result in candidates.items():
-        if members := result.cell.members:
+        if members := result.model.members:
             inner[name] = _average_parts([inner[member.name] for member in members])
     outer = {name: result.predictions for name, result in candidates.items()}
     return score_nested(plan, outer, inner, seed)
@@ -68,11 +68,11 @@ def run_nested(
 def run_learning_curve(
     cohort: Cohort,
     splits: Sequence[Split],
-    result: CellResult,
+    result: ModelResult,
     seed: int,
     workers: Workers,
 ) -> LearningCurve | None:
-    """Train a cell on parts of the patients and see how its score grows with them.
+    """Train a model on parts of the patients and see how its score grows with them.
 
     None where there are so few patients that their parts are not of three sizes.
 
@@ -83,24 +83,24 @@ def run_learning_curve(
     splits
         Of the study.
     result
-        Of the cell, trained on all patients of each training side.
+        Of the model, trained on all patients of each training side.
     seed, workers
         Of the study.
     """
     # The first repeat: the same held-out images at every size.
     first = [split for split in splits if split.repeat == 0]
-    cells = result.cell.members or (result.cell,)
+    models = result.model.members or (result.model,)
     labels, patients = cohort.labels, cohort.groups
     parts = {
         fraction: [subsample_patients(split, fraction, labels, patients, seed) for split in first]
         for fraction in FRACTIONS
     }
-    wanted = [(cell, split) for own in parts.values() for cell in cells for split in own]
+    wanted = [(model, split) for own in parts.values() for model in models for split in own]
     outcomes = _run(wanted, cohort, seed, workers)
     whole = result.predictions
     sizes = {count_training_patients(first, patients): _take_first_repeat(whole)}
     for own in parts.values():
-        found = [[next(outcomes) for _ in own] for _ in cells]
+        found = [[next(outcomes) for _ in own] for _ in models]
         probabilities = np.empty_like(whole.probabilities[:1])
         for split, part in zip(own, _mean(found), strict=True):
             probabilities[0, split.test] = part
@@ -111,10 +111,10 @@ def run_learning_curve(
 
 
 def _run(
-    wanted: Sequence[tuple[Cell, Split]], cohort: Cohort, seed: int, workers: Workers
+    wanted: Sequence[tuple[Model, Split]], cohort: Cohort, seed: int, workers: Workers
 ) -> Iterator[np.ndarray]:
-    """Train cells on splits, and give the probabilities of each test side, in order."""
-    tasks = [Task(cell, split, seed, cohort.is_framed, workers.device) for cell, split in wanted]
+    """Train models on splits, and give the probabilities of each test side, in order."""
+    tasks = [Task(model, split, seed, cohort.is_cropped, workers.device) for model, split in wanted]
     images, labels = cohort.images, cohort.labels
     for result in workers.run(run_task, ((task, images, labels) for task in tasks)):
         yield result.probabilities

@@ -1,4 +1,4 @@
-"""The plan: which cells a study runs, and why each of them."""
+"""The plan: which models a study runs, and why each of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,14 +16,14 @@ ENSEMBLE = "ensemble"
 
 
 class Role(StrEnum):
-    """Why a cell is run."""
+    """Why a model is run."""
 
     CANDIDATE = "candidate"
     BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Model:
     """One way to classify: a backbone, a strategy and the settings of its head.
 
     Attributes
@@ -53,7 +53,7 @@ class Cell:
     recipe
         How it is trained; None for what gradient descent and views have no part in.
     members
-        Of an ensemble: the cells whose probabilities it averages, else none.
+        Of an ensemble: the models whose probabilities it averages, else none.
     predicted_seconds
         What all its repeats take on one worker of this machine; None before that is measured.
     """
@@ -70,7 +70,7 @@ class Cell:
     is_first: bool = False
     extra_layers: tuple[int, ...] = ()
     recipe: Recipe | None = None
-    members: tuple["Cell", ...] = ()
+    members: tuple["Model", ...] = ()
     predicted_seconds: float | None = None
 
     @property
@@ -91,20 +91,20 @@ class Cell:
         return tuple(dict.fromkeys((self.cut or "head", "head")))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the cell as ``plan.json`` holds it."""
+        """Give the model as ``plan.json`` holds it."""
         fields = {key: value for key, value in vars(self).items() if key != "name"}
         members = [member.name for member in self.members]
         recipe = self.recipe and asdict(self.recipe)
-        return {"cell": self.name, **fields, "recipe": recipe, "members": members}
+        return {"model": self.name, **fields, "recipe": recipe, "members": members}
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A cell that a time limit left no room for.
+    """A model that a time limit left no room for.
 
     Attributes
     ----------
-    cell
+    model
         Its name.
     reason
         In one sentence.
@@ -112,29 +112,29 @@ class LeftOut:
         What it would have taken on one worker.
     """
 
-    cell: str
+    model: str
     reason: str
     predicted_seconds: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a study, in the order in which they are run.
+    """The models of a study, in the order in which they are run.
 
     Attributes
     ----------
-    cells
+    models
         What is run.
     folds
         In how many parts each repeat divides the patients.
     left_out
-        Cells that a time limit left no room for.
+        Models that a time limit left no room for.
     predicted_seconds
         What the whole study takes on this machine, from its start to its report; None where that
         was not measured or cannot be known.
     """
 
-    cells: tuple[Cell, ...]
+    models: tuple[Model, ...]
     folds: int
     left_out: tuple[LeftOut, ...] = ()
     predicted_seconds: float | None = None
@@ -149,7 +149,7 @@ class Plan:
         repeats: int = 3,
         recipe: Recipe = Preset.DEFAULT.recipe,
     ) -> Self:
-        """Turn the matrix's advice into cells.
+        """Turn the matrix's advice into models.
 
         Every backbone is tried with the frozen base and with what the matrix advises. The first
         backbone is also tried with half as many trained stages, to see whether the advice held.
@@ -202,39 +202,39 @@ class Plan:
             candidates.append(neighbour)
         if len(candidates) > 1:
             candidates.append(_make_ensemble(candidates, repeats))
-        cells = [*_make_simple_baselines(repeats), *candidates]
+        models = [*_make_simple_baselines(repeats), *candidates]
         if not strategies or Strategy.SCRATCH in strategies:
-            cells.append(_make_scratch(loaded[0]))
-        firsts = (replace(cell, is_first=cell.backbone == backbones[0]) for cell in cells)
+            models.append(_make_scratch(loaded[0]))
+        firsts = (replace(model, is_first=model.backbone == backbones[0]) for model in models)
         return cls(tuple(firsts), folds)
 
     @property
-    def candidates(self) -> tuple[Cell, ...]:
-        """The cells that compete."""
-        return tuple(cell for cell in self.cells if cell.role is Role.CANDIDATE)
+    def candidates(self) -> tuple[Model, ...]:
+        """The models that compete."""
+        return tuple(model for model in self.models if model.role is Role.CANDIDATE)
 
     def as_dict(self) -> dict[str, Any]:
         """Give what ``plan.json`` holds."""
         return {
-            "cells": [{**cell.as_dict(), "folds": self.folds} for cell in self.cells],
-            "left_out": [asdict(cell) for cell in self.left_out],
+            "models": [{**model.as_dict(), "folds": self.folds} for model in self.models],
+            "left_out": [asdict(model) for model in self.left_out],
             "predicted_seconds": self.predicted_seconds,
         }
 
 
-def _make_simple_baselines(repeats: int) -> Iterator[Cell]:
+def _make_simple_baselines(repeats: int) -> Iterator[Model]:
     reasons = {
         "majority": "Knows only how frequent the classes are: chance.",
         "histogram": "Knows only how bright an image is, not what it shows.",
     }
     for name, reason in reasons.items():
-        yield Cell(name, "", name, None, Role.BASELINE, repeats, 0, reason)
+        yield Model(name, "", name, None, Role.BASELINE, repeats, 0, reason)
 
 
 def _make_candidate(
     backbone: Backbone, strategy: Strategy, advice: Advice, repeats: int, recipe: Recipe
-) -> Cell:
-    """Make the cell of a strategy that starts from pretrained weights."""
+) -> Model:
+    """Make the model of a strategy that starts from pretrained weights."""
     is_advised = strategy == advice.strategy
     stages = max(advice.trained_stages, 1)
     if is_advised:
@@ -245,13 +245,13 @@ def _make_candidate(
         reason = "Asked for, at the last stages." if strategy is Strategy.PARTIAL else "Asked for."
     if strategy is Strategy.FROZEN:
         # It keeps its linear head: it is the simplest transfer, to compare with.
-        cell = Cell(
+        model = Model(
             f"{backbone.name}-frozen", backbone.name, strategy, None, Role.CANDIDATE, repeats, 0,
             reason, recipe=recipe,
         )  # fmt: skip
     else:
-        cell = _make_trained(backbone, strategy, stages, advice, repeats, recipe, reason)
-    return replace(cell, is_advised=is_advised)
+        model = _make_trained(backbone, strategy, stages, advice, repeats, recipe, reason)
+    return replace(model, is_advised=is_advised)
 
 
 def _make_trained(
@@ -262,12 +262,12 @@ def _make_trained(
     repeats: int,
     recipe: Recipe,
     reason: str,
-) -> Cell:
-    """Make a cell that trains everything, or the last stages (never the stem)."""
+) -> Model:
+    """Make a model that trains everything, or the last stages (never the stem)."""
     names = [stage.name for stage in backbone.stages]
     is_partial = strategy is Strategy.PARTIAL
     cut = names[max(len(names) - stages, 1)] if is_partial else "stem"
-    return Cell(
+    return Model(
         name=f"{backbone.name}-{strategy}" + (f"-{cut}" if is_partial else ""),
         backbone=backbone.name,
         strategy=strategy,
@@ -281,8 +281,8 @@ def _make_trained(
     )
 
 
-def _make_ensemble(members: Sequence[Cell], repeats: int) -> Cell:
-    return Cell(
+def _make_ensemble(members: Sequence[Model], repeats: int) -> Model:
+    return Model(
         name=ENSEMBLE,
         backbone=" + ".join(dict.fromkeys(member.backbone for member in members)),
         strategy=ENSEMBLE,
@@ -295,8 +295,8 @@ def _make_ensemble(members: Sequence[Cell], repeats: int) -> Cell:
     )
 
 
-def _make_scratch(backbone: Backbone) -> Cell:
-    return Cell(
+def _make_scratch(backbone: Backbone) -> Model:
+    return Model(
         name=f"{backbone.name}-scratch",
         backbone=backbone.name,
         strategy=Strategy.SCRATCH,
@@ -317,7 +317,7 @@ def _find_advised(advice: Advice) -> list[Strategy]:
 
 
 def _find_neighbour(advice: Advice) -> int:
-    """Say how many last stages the cell beside the advised one trains: half as many."""
+    """Say how many last stages the model beside the advised one trains: half as many."""
     if advice.strategy == Strategy.FROZEN:
         return 1
     if advice.strategy == Strategy.FULL:

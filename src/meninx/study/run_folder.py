@@ -12,11 +12,11 @@ import tomli_w
 
 from meninx.errors import StudyError
 from meninx.files import write_whole
-from meninx.study.fold_models import FoldModels
+from meninx.study.fold_networks import FoldNetworks
 
 
 class RunFolder:
-    """A folder that a study writes to, cell by cell, and can go on with.
+    """A folder that a study writes to, model by model, and can go on with.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, study: Mapping[str, Any], is_fresh: bool) -> None:
+    def begin(self, study: Mapping[str, Any], fresh: bool) -> None:
         """Open the folder for a study.
 
         Parameters
@@ -35,7 +35,7 @@ class RunFolder:
         study
             What the study is: settings, seed, versions, checksum of the cohort. Written to
             ``study.toml``. A folder that holds the same study is gone on with.
-        is_fresh
+        fresh
             Whether to throw away what an earlier study left.
 
         Raises
@@ -49,7 +49,7 @@ class RunFolder:
                 raise StudyError(
                     f"{self.path} is not empty and holds no study; name another folder with -o"
                 )
-            if is_fresh:
+            if fresh:
                 shutil.rmtree(self.path)
             else:
                 self._refuse_another_study(record, study)
@@ -72,9 +72,9 @@ class RunFolder:
             )
 
     @property
-    def models(self) -> FoldModels:
+    def fold_networks(self) -> FoldNetworks:
         """What cross-validation trained, until the study removes it."""
-        return FoldModels(self.path / "models")
+        return FoldNetworks(self.path / "fold_networks")
 
     def write_json(self, name: str, content: object) -> None:
         """Write a JSON file; numbers that are none are refused."""
@@ -92,17 +92,17 @@ class RunFolder:
         """Write a table without its index."""
         write_whole(self.path / name, table.to_csv(index=False).encode())
 
-    def write_cell(self, cell: str, predictions: pd.DataFrame, record: Mapping[str, Any]) -> None:
-        """Write a cell's result. Its ``cell.json`` comes last: with it the result is whole."""
+    def write_model(self, model: str, predictions: pd.DataFrame, record: Mapping[str, Any]) -> None:
+        """Write a model's result. Its ``model.json`` comes last: with it the result is whole."""
         content = predictions.to_parquet(index=False)
-        write_whole(self.path / "cells" / cell / "oof.parquet", content)
-        self.write_json(f"cells/{cell}/cell.json", record)
+        write_whole(self.path / "models" / model / "oof.parquet", content)
+        self.write_json(f"models/{model}/model.json", record)
 
-    def read_cell(self, cell: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-        """Read a cell's result, or None if it is not there whole."""
-        folder = self.path / "cells" / cell
+    def read_model(self, model: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+        """Read a model's result, or None if it is not there whole."""
+        folder = self.path / "models" / model
         try:
-            record = json.loads((folder / "cell.json").read_bytes())
+            record = json.loads((folder / "model.json").read_bytes())
             return pd.read_parquet(folder / "oof.parquet"), record
         except FileNotFoundError:
             return None

@@ -1,4 +1,4 @@
-"""The runner: every cell of a plan is trained and asked about the patients left out."""
+"""The runner: every model of a plan is trained and asked about the patients left out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +10,17 @@ from meninx.cohort import Cohort
 from meninx.evaluate import Predictions, Split
 from meninx.finetune import ActivationStore, Recipe, Strategy, compute_histograms
 from meninx.study.clock import Clock
-from meninx.study.plan import Cell, LeftOut, Plan, Role
+from meninx.study.plan import LeftOut, Model, Plan, Role
 from meninx.study.progress import StudyProgress
 from meninx.study.run_folder import RunFolder
 from meninx.study.tasks import Task, TaskResult, fill_activations, run_task
-from meninx.study.verdict import CellResult
+from meninx.study.verdict import ModelResult
 from meninx.study.workers import Workers
 
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """How the cells of a study are run: on whom, by whom, and where the results go.
+    """How the models of a study are run: on whom, by whom, and where the results go.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Runner:
     splits
         Of the patients.
     folder
-        Gets each cell's out-of-fold predictions, whole or not at all.
+        Gets each model's out-of-fold predictions, whole or not at all.
     seed
         Of the study.
     workers
@@ -48,154 +48,158 @@ class Runner:
     clock: Clock
     progress: StudyProgress
 
-    def run(self, plan: Plan) -> tuple[Plan, dict[str, CellResult]]:
-        """Run every cell of a plan whose result is not in the folder yet.
+    def run(self, plan: Plan) -> tuple[Plan, dict[str, ModelResult]]:
+        """Run every model of a plan whose result is not in the folder yet.
 
         Returns
         -------
         Plan
             What was run, and what there was no time for.
         dict
-            Cell name to its result, in the order of the plan.
+            Model name to its result, in the order of the plan.
         """
-        earlier = {cell.name: self._read(cell) for cell in plan.cells}
-        missing = [cell for cell in plan.cells if earlier[cell.name] is None and not cell.members]
+        earlier = {model.name: self._read(model) for model in plan.models}
+        missing = [
+            model for model in plan.models if earlier[model.name] is None and not model.members
+        ]
         self._fill(missing)
         results = {name: result for name, result in earlier.items() if result is not None}
         results |= self._run_missing(missing)
         results |= self._make_repeats_equal(results)
         plan = _keep_what_was_run(plan, results, self.clock)
-        for cell in plan.cells:
-            if cell.members and cell.name not in results:
-                results[cell.name] = self._average(cell, results)
-        return plan, {cell.name: results[cell.name] for cell in plan.cells}
+        for model in plan.models:
+            if model.members and model.name not in results:
+                results[model.name] = self._average(model, results)
+        return plan, {model.name: results[model.name] for model in plan.models}
 
-    def _make_repeats_equal(self, results: Mapping[str, CellResult]) -> dict[str, CellResult]:
+    def _make_repeats_equal(self, results: Mapping[str, ModelResult]) -> dict[str, ModelResult]:
         """Give candidates the repeats that all of them have, where a time limit cut some short."""
-        candidates = [one for one in results.values() if one.cell.role is Role.CANDIDATE]
-        least = min((one.cell.repeats for one in candidates), default=0)
+        candidates = [one for one in results.values() if one.model.role is Role.CANDIDATE]
+        least = min((one.model.repeats for one in candidates), default=0)
         shortened = {}
         for result in candidates:
-            if result.cell.repeats > least and (stored := self.folder.read_cell(result.cell.name)):
+            if result.model.repeats > least and (
+                stored := self.folder.read_model(result.model.name)
+            ):
                 table, _ = stored
                 table = table[table["repeat"] < least].reset_index(drop=True)
-                cell = replace(result.cell, repeats=least)
-                record = {**cell.as_dict(), "seconds": result.seconds}
-                self.folder.write_cell(cell.name, table, record)
-                shortened[cell.name] = CellResult(cell, self._order(table), result.seconds)
+                model = replace(result.model, repeats=least)
+                record = {**model.as_dict(), "seconds": result.seconds}
+                self.folder.write_model(model.name, table, record)
+                shortened[model.name] = ModelResult(model, self._order(table), result.seconds)
         return shortened
 
-    def _fill(self, cells: Sequence[Cell]) -> None:
-        """Compute the activations that cells read, each image once a backbone."""
+    def _fill(self, models: Sequence[Model]) -> None:
+        """Compute the activations that models read, each image once a backbone."""
         self.progress.begin("features")
         ActivationStore().trim()
         needed: dict[tuple[str, Recipe], list[str]] = {}
-        for cell in cells:
-            if cell.recipe and cell.cuts:
-                needed.setdefault((cell.backbone, cell.recipe), []).extend(cell.cuts)
+        for model in models:
+            if model.recipe and model.cuts:
+                needed.setdefault((model.backbone, model.recipe), []).extend(model.cuts)
         work = [
             (*key, tuple(cuts), image, self.workers.device)
             for key, cuts in needed.items()
             for image in self.cohort.images
         ]
-        share = self.clock.predict_features(cells) / self.workers.count / max(len(work), 1)
+        share = self.clock.predict_features(models) / self.workers.count / max(len(work), 1)
         for _ in self.workers.run(fill_activations, work):
             self.progress.advance(share)
 
-    def _run_missing(self, cells: Sequence[Cell]) -> dict[str, CellResult]:
-        """Run cells, and write each when its last task is done."""
+    def _run_missing(self, models: Sequence[Model]) -> dict[str, ModelResult]:
+        """Run models, and write each when its last task is done."""
         self.progress.begin("fits")
         histograms = compute_histograms(self.cohort.images)
         handed_out: list[Task] = []
-        results: dict[str, CellResult] = {}
+        results: dict[str, ModelResult] = {}
         done: dict[str, list[tuple[Split, TaskResult]]] = {}
 
         def hand_out() -> Iterator[tuple[Task, np.ndarray, np.ndarray]]:
-            for task in self._list_tasks(cells):
+            for task in self._list_tasks(models):
                 handed_out.append(task)
-                inputs = self.cohort.images if task.cell.backbone else histograms
+                inputs = self.cohort.images if task.model.backbone else histograms
                 yield task, inputs, self.cohort.labels
 
         for number, result in enumerate(self.workers.run(run_task, hand_out())):
-            cell, split = handed_out[number].cell, handed_out[number].split
-            done.setdefault(cell.name, []).append((split, result))
-            self.progress.advance(self.clock.predict_fit(cell) / self.workers.count)
-            self.clock.note(cell, result.seconds)
-            if len(done[cell.name]) == sum(one.repeat < cell.repeats for one in self.splits):
-                results[cell.name] = self._write(cell, done.pop(cell.name))
+            model, split = handed_out[number].model, handed_out[number].split
+            done.setdefault(model.name, []).append((split, result))
+            self.progress.advance(self.clock.predict_fit(model) / self.workers.count)
+            self.clock.note(model, result.seconds)
+            if len(done[model.name]) == sum(one.repeat < model.repeats for one in self.splits):
+                results[model.name] = self._write(model, done.pop(model.name))
         # Those that a time limit gave fewer repeats than were planned.
-        for cell in cells:
-            if cell.name in done:
-                results[cell.name] = self._write(cell, done.pop(cell.name))
+        for model in models:
+            if model.name in done:
+                results[model.name] = self._write(model, done.pop(model.name))
         return results
 
-    def _list_tasks(self, cells: Sequence[Cell]) -> Iterator[Task]:
-        """List the tasks of cells as they are begun.
+    def _list_tasks(self, models: Sequence[Model]) -> Iterator[Task]:
+        """List the tasks of models as they are begun.
 
-        Without a time limit cell by cell, so that each can be written when it is done. With one
-        repeat by repeat, the most informative cell first, and none that would not fit.
+        Without a time limit model by model, so that each can be written when it is done. With one
+        repeat by repeat, the most informative model first, and none that would not fit.
         """
         if self.clock.limit is None:
             # The longest first: no worker is left alone with one at the end.
-            for cell in sorted(cells, key=self.clock.predict_fit, reverse=True):
-                yield from self._make_tasks(cell, range(cell.repeats))
+            for model in sorted(models, key=self.clock.predict_fit, reverse=True):
+                yield from self._make_tasks(model, range(model.repeats))
             return
-        begun: list[Cell] = []
-        for cell in sorted(cells, key=_rank):
-            is_needed = not cell.backbone or not any(one.backbone for one in begun)
-            if is_needed or self.clock.fits([cell]):
-                begun.append(cell)
-                yield from self._make_tasks(cell, [0])
-        for repeat in range(1, max((cell.repeats for cell in begun), default=1)):
-            again = [cell for cell in begun if repeat < cell.repeats]
+        begun: list[Model] = []
+        for model in sorted(models, key=_rank):
+            is_needed = not model.backbone or not any(one.backbone for one in begun)
+            if is_needed or self.clock.fits([model]):
+                begun.append(model)
+                yield from self._make_tasks(model, [0])
+        for repeat in range(1, max((model.repeats for model in begun), default=1)):
+            again = [model for model in begun if repeat < model.repeats]
             if not self.clock.fits(again):
                 return
-            for cell in again:
-                yield from self._make_tasks(cell, [repeat])
+            for model in again:
+                yield from self._make_tasks(model, [repeat])
 
-    def _make_tasks(self, cell: Cell, repeats: Sequence[int] | range) -> Iterator[Task]:
+    def _make_tasks(self, model: Model, repeats: Sequence[int] | range) -> Iterator[Task]:
         for split in self.splits:
             if split.repeat in repeats:
                 # The examples are those of a candidate's first repeat.
-                is_asked_for = cell.role is Role.CANDIDATE and split.repeat == 0
-                models = self.folder.models if is_asked_for else None
+                is_asked_for = model.role is Role.CANDIDATE and split.repeat == 0
+                models = self.folder.fold_networks if is_asked_for else None
                 yield Task(
-                    cell, split, self.seed, self.cohort.is_framed, self.workers.device, models
+                    model, split, self.seed, self.cohort.is_cropped, self.workers.device, models
                 )
 
-    def _write(self, cell: Cell, done: Sequence[tuple[Split, TaskResult]]) -> CellResult:
-        """Write the out-of-fold predictions of a cell, whole repeats of them."""
+    def _write(self, model: Model, done: Sequence[tuple[Split, TaskResult]]) -> ModelResult:
+        """Write the out-of-fold predictions of a model, whole repeats of them."""
         repeats = 1 + max(split.repeat for split, _ in done)
-        cell = replace(cell, repeats=repeats)
+        model = replace(model, repeats=repeats)
         table = self._tabulate(done)
         seconds = sum(result.seconds for _, result in done)
         history = _tabulate_history(done)
         if len(history):
-            self.folder.write_csv(f"cells/{cell.name}/history.csv", history)
-        self.folder.write_cell(cell.name, table, {**cell.as_dict(), "seconds": seconds})
-        return CellResult(cell, self._order(table), seconds)
+            self.folder.write_csv(f"models/{model.name}/history.csv", history)
+        self.folder.write_model(model.name, table, {**model.as_dict(), "seconds": seconds})
+        return ModelResult(model, self._order(table), seconds)
 
-    def _read(self, cell: Cell) -> CellResult | None:
-        if (earlier := self.folder.read_cell(cell.name)) is None:
+    def _read(self, model: Model) -> ModelResult | None:
+        if (earlier := self.folder.read_model(model.name)) is None:
             return None
         table, record = earlier
-        return CellResult(
-            replace(cell, repeats=record["repeats"]), self._order(table), record["seconds"]
+        return ModelResult(
+            replace(model, repeats=record["repeats"]), self._order(table), record["seconds"]
         )
 
-    def _average(self, cell: Cell, results: Mapping[str, CellResult]) -> CellResult:
+    def _average(self, model: Model, results: Mapping[str, ModelResult]) -> ModelResult:
         """Average the out-of-fold probabilities of an ensemble's members, which have been run."""
-        tables = [self.folder.read_cell(member.name) for member in cell.members]
+        tables = [self.folder.read_model(member.name) for member in model.members]
         whole = [table for table, _ in filter(None, tables)]
         average = whole[0].copy()
         columns = [f"p_{label}" for label in self.cohort.classes]
         average[columns] = np.mean([table[columns].to_numpy() for table in whole], axis=0)
-        seconds = sum(results[member.name].seconds for member in cell.members)
-        self.folder.write_cell(cell.name, average, {**cell.as_dict(), "seconds": seconds})
-        return CellResult(cell, self._order(average), seconds)
+        seconds = sum(results[member.name].seconds for member in model.members)
+        self.folder.write_model(model.name, average, {**model.as_dict(), "seconds": seconds})
+        return ModelResult(model, self._order(average), seconds)
 
     def _tabulate(self, done: Sequence[tuple[Split, TaskResult]]) -> pd.DataFrame:
-        """Lay out the probabilities of a cell's test sides as rows of ``oof.parquet``."""
+        """Lay out the probabilities of a model's test sides as rows of ``oof.parquet``."""
         cohort = self.cohort
         tests = [split.test for split, _ in done]
         rows, counts = np.concatenate(tests), [len(test) for test in tests]
@@ -212,7 +216,7 @@ class Runner:
         )
 
     def _order(self, table: pd.DataFrame) -> Predictions:
-        """Read a cell's table into the cohort's order, with its groups in place of pseudonyms.
+        """Read a model's table into the cohort's order, with its groups in place of pseudonyms.
 
         Pseudonyms depend on the user's key; what is drawn by chance must not.
         """
@@ -233,39 +237,39 @@ def _tabulate_history(done: Sequence[tuple[Split, TaskResult]]) -> pd.DataFrame:
     )
 
 
-def _keep_what_was_run(plan: Plan, results: Mapping[str, CellResult], clock: Clock) -> Plan:
+def _keep_what_was_run(plan: Plan, results: Mapping[str, ModelResult], clock: Clock) -> Plan:
     """Take out of a plan what there was no time for, and make the candidates' repeats equal."""
     if clock.limit is None:
         return plan
     reason = explain_left_out(clock.limit)
     kept, left_out = [], []
-    for cell in plan.cells:
-        members = tuple(one for one in cell.members if one.name in results)
-        if cell.name in results:
-            kept.append(replace(cell, repeats=results[cell.name].cell.repeats))
+    for model in plan.models:
+        members = tuple(one for one in model.members if one.name in results)
+        if model.name in results:
+            kept.append(replace(model, repeats=results[model.name].model.repeats))
         elif len(members) > 1:
             parameters = sum(member.trained_parameters for member in members)
-            repeats = results[members[0].name].cell.repeats
+            repeats = results[members[0].name].model.repeats
             kept.append(
-                replace(cell, members=members, repeats=repeats, trained_parameters=parameters)
+                replace(model, members=members, repeats=repeats, trained_parameters=parameters)
             )
         else:
-            left_out.append(LeftOut(cell.name, reason, cell.predicted_seconds or 0.0))
-    return replace(plan, cells=tuple(kept), left_out=tuple(left_out))
+            left_out.append(LeftOut(model.name, reason, model.predicted_seconds or 0.0))
+    return replace(plan, models=tuple(kept), left_out=tuple(left_out))
 
 
 def explain_left_out(limit: float) -> str:
-    """Say why a cell was not run."""
+    """Say why a model was not run."""
     return f"It does not fit into {limit:.0f} s."
 
 
-def _rank(cell: Cell) -> int:
-    """Say how early a cell is wanted, lowest first; equals stay in the plan's order."""
+def _rank(model: Model) -> int:
+    """Say how early a model is wanted, lowest first; equals stay in the plan's order."""
     order = (
-        not cell.backbone,
-        cell.is_first and cell.strategy == Strategy.FROZEN,
-        cell.is_first and cell.is_advised,
-        cell.strategy == Strategy.FROZEN or cell.is_advised,
-        cell.strategy != Strategy.SCRATCH,
+        not model.backbone,
+        model.is_first and model.strategy == Strategy.FROZEN,
+        model.is_first and model.is_advised,
+        model.strategy == Strategy.FROZEN or model.is_advised,
+        model.strategy != Strategy.SCRATCH,
     )
     return order.index(True) if True in order else len(order)

@@ -19,14 +19,14 @@ from meninx.evaluate import (
     Estimate,
     LearningCurve,
     Nested,
-    NoveltyDetector,
     Split,
     calibrate,
     leave_one_patient_out,
     split_by_patient,
 )
 from meninx.finetune import Preset, Strategy, find_device
-from meninx.matrix import Borders, SizeSimilarityMatrix
+from meninx.matrix import SizeSimilarityMatrix, Thresholds
+from meninx.ood import OODDetector
 from meninx.study.clock import Clock
 from meninx.study.examples import write_examples
 from meninx.study.further import run_learning_curve, run_nested
@@ -72,24 +72,24 @@ class Study:
         Where networks are computed: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     time_limit
         Seconds that the whole study may take; None for as many as its plan needs. It is kept by
-        the clock, so that another day, or another machine, may have room for other cells.
+        the clock, so that another day, or another machine, may have room for other models.
     seed
         Of everything random.
     borders
         Where the matrix divides.
     leaves_one_patient_out
         Whether each patient is a fold of its own, in place of the folds.
-    is_nested
+    nested
         Whether the headline is also found by nested cross-validation, at the cost of another
         five repeats of every candidate.
     measures_learning_curve
-        Whether the learning curve is that of the chosen cell; it is else that of the first
+        Whether the learning curve is that of the chosen model; it is else that of the first
         frozen one, which costs little.
     prevalence
         Class to its share where the model would be used; by default the cohort's own.
     aggregation
         How a patient's images make one answer.
-    is_strict
+    strict
         Whether a picture that is said to be of two patients stops the study.
     """
 
@@ -102,16 +102,16 @@ class Study:
     device: str = "auto"
     time_limit: float | None = None
     seed: int = 0
-    borders: Borders = field(default_factory=Borders)
+    borders: Thresholds = field(default_factory=Thresholds)
     leaves_one_patient_out: bool = False
-    is_nested: bool = False
+    nested: bool = False
     measures_learning_curve: bool = False
     prevalence: Mapping[str, float] | None = None
     aggregation: Aggregation = Aggregation.MEAN
-    is_strict: bool = False
+    strict: bool = False
 
     def run(
-        self, out: Path, workers: int | None = None, is_fresh: bool = False, language: str = "en"
+        self, out: Path, workers: int | None = None, fresh: bool = False, language: str = "en"
     ) -> Path:
         """Run the study, or go on with one that was interrupted.
 
@@ -121,7 +121,7 @@ class Study:
             The run folder.
         workers
             How many processes; changes how long it takes and nothing else.
-        is_fresh
+        fresh
             Throw away what an earlier study left in the folder.
         language
             Of the report: ``en`` or ``id``.
@@ -140,7 +140,7 @@ class Study:
         """
         started = time.perf_counter()
         folder = RunFolder(out)
-        folder.begin(self._describe(), is_fresh)
+        folder.begin(self._describe(), fresh)
         with StudyProgress().shown() as progress:
             self._run(folder, Workers(workers, self.device), progress, started)
             progress.begin("report")
@@ -154,7 +154,7 @@ class Study:
     ) -> None:
         """Run everything but the report."""
         progress.begin("audit")
-        findings = audit(self.cohort, self.is_strict)
+        findings = audit(self.cohort, self.strict)
         _refuse_errors(findings)
         self._refuse_unknown_classes()
         folder.write_csv("cohort.csv", self.cohort.table())
@@ -177,24 +177,31 @@ class Study:
         verdict = Verdict.reach(results, self.seed, self.prevalence, self.aggregation)
         folder.write_csv("scores.csv", verdict.scores_table())
         with one_thread():
-            novelty = NoveltyDetector.learn(self.cohort.images, self.cohort.groups)
+            ood = OODDetector.fit(self.cohort.images, self.cohort.groups)
         curve = self._run_learning_curve(verdict, splits, workers, progress)
         nested = self._run_nested(verdict, splits, workers, progress)
-        evaluation = {**verdict.as_dict(matrix, curve, nested), "novelty": novelty.as_dict()}
+        evaluation = {**verdict.as_dict(matrix, curve, nested), "ood": ood.as_dict()}
         folder.write_json("evaluation.json", evaluation)
 
         progress.begin("heatmaps")
         chosen = verdict.chosen
         tasks = [
-            Task(chosen.cell, split, self.seed, self.cohort.is_framed, self.device, folder.models)
+            Task(
+                chosen.model,
+                split,
+                self.seed,
+                self.cohort.is_cropped,
+                self.device,
+                folder.fold_networks,
+            )
             for split in splits
             if split.repeat == 0
         ]
         write_examples(folder, self.cohort, chosen.predictions, tasks, workers)
-        folder.models.remove()
+        folder.fold_networks.remove()
 
         progress.begin("bundle")
-        self._write_bundle(folder, verdict, novelty, workers)
+        self._write_bundle(folder, verdict, ood, workers)
         seconds = time.perf_counter() - started
         folder.write_json("summary.json", self._summarise(verdict, findings, splits, seconds))
 
@@ -214,7 +221,7 @@ class Study:
         workers: Workers,
         started: float,
     ) -> tuple[Plan, Clock]:
-        """Turn the advice into cells, each with the seconds that it will roughly take."""
+        """Turn the advice into models, each with the seconds that it will roughly take."""
         plan = Plan.make(
             matrix.advice,
             self.backbones,
@@ -254,7 +261,7 @@ class Study:
         workers: Workers,
         progress: StudyProgress,
     ) -> tuple[str, LearningCurve] | None:
-        """Run the learning curve of the chosen cell, or of the cheapest where none was asked for.
+        """Run the learning curve of the chosen model, or of the cheapest where none was asked for.
 
         A frozen base costs next to nothing to fit again; how its score grows is a first answer
         to how many patients are needed.
@@ -262,7 +269,7 @@ class Study:
         frozen = [
             name
             for name, result in verdict.results.items()
-            if result.cell.strategy == Strategy.FROZEN
+            if result.model.strategy == Strategy.FROZEN
         ]
         if self.measures_learning_curve:
             name = verdict.selection.chosen
@@ -282,7 +289,7 @@ class Study:
         workers: Workers,
         progress: StudyProgress,
     ) -> Nested | None:
-        if not self.is_nested:
+        if not self.nested:
             return None
         progress.begin("nested")
         return run_nested(self.cohort, splits, verdict.results, self.seed, workers)
@@ -291,13 +298,13 @@ class Study:
         self,
         folder: RunFolder,
         verdict: Verdict,
-        novelty: NoveltyDetector,
+        ood: OODDetector,
         workers: Workers,
     ) -> None:
-        """Train the chosen cell on all patients and write it as a bundle."""
+        """Train the chosen model on all patients and write it as a bundle."""
         chosen = verdict.chosen
         cohort = self.cohort
-        classifier = fit_on_all(chosen.cell, cohort, self.seed, workers)
+        classifier = fit_on_all(chosen.model, cohort, self.seed, workers)
         headline = verdict.selection.headline
         Bundle.save(
             folder.path / "bundle",
@@ -306,7 +313,7 @@ class Study:
             calibrate(chosen.predictions),
             facts={
                 "synthetic": self.cohort.synthetic,
-                "is_framed": self.cohort.is_framed,
+                "is_cropped": self.cohort.is_cropped,
                 "cohort": {
                     "images": len(self.cohort.samples),
                     "patients": len(np.unique(self.cohort.groups)),
@@ -316,7 +323,7 @@ class Study:
                 "scores": _describe_accuracy(headline),
                 "versions": _list_versions(),
             },
-            novelty=novelty,
+            ood=ood,
         )
 
     def _describe(self) -> dict[str, Any]:
@@ -324,7 +331,7 @@ class Study:
         return {
             "cohort": self.cohort.fingerprint,
             "pseudonyms_key": self.cohort.key_identity,
-            "framed": self.cohort.is_framed,
+            "framed": self.cohort.is_cropped,
             "backbones": list(self.backbones),
             "strategies": [str(strategy) for strategy in self.strategies],
             "folds": self.folds,
@@ -335,7 +342,7 @@ class Study:
             "seed": self.seed,
             "borders": vars(self.borders),
             "leave_one_patient_out": self.leaves_one_patient_out,
-            "nested": self.is_nested,
+            "nested": self.nested,
             "learning_curve": self.measures_learning_curve,
             "prevalence": dict(self.prevalence or {}),
             "aggregation": str(self.aggregation),

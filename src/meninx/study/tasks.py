@@ -1,6 +1,6 @@
 """Tasks: the independent pieces of work that a study hands to its workers.
 
-A task is one fit: a cell on the training side of one split. It shares nothing with another but
+A task is one fit: a model on the training side of one split. It shares nothing with another but
 read-only activations on disk and computes on one thread, so its result is the same whoever runs
 it, beside whatever else.
 """
@@ -25,18 +25,18 @@ from meninx.finetune import (
     make_majority_classifier,
     make_views,
 )
-from meninx.study.fold_models import FoldModels
-from meninx.study.plan import Cell
+from meninx.study.fold_networks import FoldNetworks
+from meninx.study.plan import Model
 from meninx.study.workers import Workers
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Train one cell on the training side of one split.
+    """Train one model on the training side of one split.
 
     Attributes
     ----------
-    cell, split
+    model, split
         Which.
     seed
         Of the study; each task derives its own.
@@ -48,17 +48,17 @@ class Task:
         Keeps what is trained; None where nothing asks for it again.
     """
 
-    cell: Cell
+    model: Model
     split: Split
     seed: int
     crop_head: bool = True
     device: str = "auto"
-    models: FoldModels | None = None
+    models: FoldNetworks | None = None
 
     def make_classifier(self) -> ClassifierMixin:
-        """Make the cell's classifier, not yet fitted, with a seed of the task's own."""
+        """Make the model's classifier, not yet fitted, with a seed of the task's own."""
         own_seed = derive_seed(self.seed, self.split.repeat, self.split.fold)
-        return make_classifier(self.cell, own_seed, self.crop_head, self.device)
+        return make_classifier(self.model, own_seed, self.crop_head, self.device)
 
     def fit(self, inputs: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
         """Fit on the training side.
@@ -70,11 +70,11 @@ class Task:
         labels
             ``(n,)`` class indices.
         """
-        if self.cell.members:
-            each = [replace(self, cell=member) for member in self.cell.members]
+        if self.model.members:
+            each = [replace(self, model=member) for member in self.model.members]
             return Ensemble.of_fitted([one.fit(inputs, labels) for one in each])
         classifier, side = self.make_classifier(), self.split.train
-        if self.models is None or not self.cell.is_fitted:
+        if self.models is None or not self.model.is_fitted:
             return classifier.fit(inputs[side], labels[side])
         return self.models.fit(classifier, inputs[side], labels[side])
 
@@ -98,20 +98,20 @@ class TaskResult:
     history: tuple[Epoch, ...] = ()
 
 
-def make_classifier(cell: Cell, seed: int, crop_head: bool, device: str) -> ClassifierMixin:
-    """Make a cell's classifier, not yet fitted."""
-    if cell.strategy == "majority":
+def make_classifier(model: Model, seed: int, crop_head: bool, device: str) -> ClassifierMixin:
+    """Make a model's classifier, not yet fitted."""
+    if model.strategy == "majority":
         return make_majority_classifier()
-    if cell.strategy == "histogram":
+    if model.strategy == "histogram":
         return make_histogram_classifier()
-    if cell.members:
-        return Ensemble([make_classifier(one, seed, crop_head, device) for one in cell.members])
+    if model.members:
+        return Ensemble([make_classifier(one, seed, crop_head, device) for one in model.members])
     return FineTunedClassifier(
-        backbone=cell.backbone,
-        strategy=cell.strategy,
-        cut=cell.cut,
-        extra_layers=cell.extra_layers,
-        recipe=cell.recipe or Recipe(),
+        backbone=model.backbone,
+        strategy=model.strategy,
+        cut=model.cut,
+        extra_layers=model.extra_layers,
+        recipe=model.recipe or Recipe(),
         crop_head=crop_head,
         device=device,
         random_state=seed,
@@ -128,16 +128,16 @@ def run_task(task: Task, inputs: np.ndarray, labels: np.ndarray) -> TaskResult:
 
 
 def fit_on_all(
-    cell: Cell, cohort: Cohort, seed: int, workers: Workers
+    model: Model, cohort: Cohort, seed: int, workers: Workers
 ) -> FineTunedClassifier | Ensemble:
-    """Fit a cell on the whole cohort, the members of an ensemble side by side."""
+    """Fit a model on the whole cohort, the members of an ensemble side by side."""
     members = [
-        make_classifier(member, derive_seed(seed), cohort.is_framed, workers.device)
-        for member in cell.members or (cell,)
+        make_classifier(member, derive_seed(seed), cohort.is_cropped, workers.device)
+        for member in model.members or (model,)
     ]
     work = [(member, cohort.images, cohort.labels) for member in members]
     fitted = list(workers.run(_fit, work))
-    return Ensemble.of_fitted(fitted) if cell.members else fitted[0]
+    return Ensemble.of_fitted(fitted) if model.members else fitted[0]
 
 
 def _fit(classifier: ClassifierMixin, images: np.ndarray, labels: np.ndarray) -> ClassifierMixin:

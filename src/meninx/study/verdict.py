@@ -1,4 +1,4 @@
-"""The verdict: what the out-of-fold predictions of all cells say, as tables."""
+"""The verdict: what the out-of-fold predictions of all models say, as tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,43 +16,43 @@ from meninx.evaluate import (
     compare,
     compare_with_each,
     evaluate,
-    judge_chance,
+    permutation_test,
     select_best,
 )
 from meninx.matrix import SizeSimilarityMatrix
 from meninx.study.evaluation import (
-    describe_chance,
     describe_classes,
     describe_comparison,
     describe_learning_curve,
     describe_nested,
     describe_patient_level,
+    describe_permutation_test,
     describe_rocs,
     describe_scores,
     describe_trust,
 )
-from meninx.study.plan import Cell, Role
+from meninx.study.plan import Model, Role
 
 
 @dataclass(frozen=True, eq=False)
-class CellResult:
-    """A cell that has been run: its out-of-fold predictions and what they cost."""
+class ModelResult:
+    """A model that has been run: its out-of-fold predictions and what they cost."""
 
-    cell: Cell
+    model: Model
     predictions: Predictions
     seconds: float
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The scores of every cell and the choice among the candidates.
+    """The scores of every model and the choice among the candidates.
 
     Attributes
     ----------
     results
-        Of every cell.
+        Of every model.
     scores
-        Of every cell, by image.
+        Of every model, by image.
     selection
         Which candidate is best, and what that claim is worth.
     seed
@@ -63,7 +63,7 @@ class Verdict:
         How a patient's images make one answer.
     """
 
-    results: Mapping[str, CellResult]
+    results: Mapping[str, ModelResult]
     scores: Mapping[str, Scores]
     selection: Selection
     seed: int
@@ -73,17 +73,17 @@ class Verdict:
     @classmethod
     def reach(
         cls,
-        results: Mapping[str, CellResult],
+        results: Mapping[str, ModelResult],
         seed: int,
         prevalence: Mapping[str, float] | None = None,
         aggregation: Aggregation = Aggregation.MEAN,
     ) -> "Verdict":
-        """Score every cell and choose.
+        """Score every model and choose.
 
         Parameters
         ----------
         results
-            Cell name to its result; at least one candidate.
+            Model name to its result; at least one candidate.
         seed, prevalence, aggregation
             See :class:`Verdict`; the last two are settled before training.
         """
@@ -92,20 +92,20 @@ class Verdict:
         return cls(results, scores, selection, seed, prevalence, aggregation)
 
     @property
-    def chosen(self) -> CellResult:
-        """The chosen cell."""
+    def chosen(self) -> ModelResult:
+        """The chosen model."""
         return self.results[self.selection.chosen]
 
     def scores_table(self) -> pd.DataFrame:
-        """Make the table ``scores.csv``: one row a cell."""
+        """Make the table ``scores.csv``: one row a model."""
         return pd.DataFrame(
             [
                 {
-                    "cell": name,
-                    "backbone": result.cell.backbone,
-                    "strategy": result.cell.strategy,
-                    "cut": result.cell.cut or "",
-                    "role": result.cell.role.value,
+                    "model": name,
+                    "backbone": result.model.backbone,
+                    "strategy": result.model.strategy,
+                    "cut": result.model.cut or "",
+                    "role": result.model.role.value,
                     "balanced_accuracy": self.scores[name].overall["balanced_accuracy"].value,
                     "balanced_accuracy_low": self.scores[name].overall["balanced_accuracy"].low,
                     "balanced_accuracy_high": self.scores[name].overall["balanced_accuracy"].high,
@@ -131,7 +131,7 @@ class Verdict:
         matrix
             What advised.
         learning_curve
-            A cell and its learning curve, where it was run.
+            A model and its learning curve, where it was run.
         nested
             Where nested cross-validation was run.
 
@@ -141,13 +141,15 @@ class Verdict:
             The stated prevalences are not those of the classes.
         """
         return {
-            "cells": {
+            "models": {
                 name: {"repeats": scores.repeats, "scores": describe_scores(scores.overall)}
                 for name, scores in self.scores.items()
             },
             "chosen": self._describe_chosen(),
             "selection": dict(self.selection.shares),
-            "chance": describe_chance(judge_chance(_keep_candidates(self.results), self.seed)),
+            "chance": describe_permutation_test(
+                permutation_test(_keep_candidates(self.results), self.seed)
+            ),
             "comparisons": self._compare_chosen(),
             **self._judge_advice(matrix),
             **describe_trust(self.chosen.predictions, self.seed),
@@ -163,7 +165,7 @@ class Verdict:
         }
 
     def _compare_chosen(self) -> list[dict[str, Any]]:
-        """Compare the chosen cell with every other one."""
+        """Compare the chosen model with every other one."""
         chosen = self.selection.chosen
         others = {
             name: result.predictions for name, result in self.results.items() if name != chosen
@@ -173,7 +175,7 @@ class Verdict:
         compared = compare_with_each(self.chosen.predictions, others, self.seed)
         return [
             {
-                "cell": chosen,
+                "model": chosen,
                 "against": name,
                 **describe_comparison(comparison),
                 "p_adjusted": comparison.p_adjusted,
@@ -182,38 +184,38 @@ class Verdict:
         ]
 
     def _judge_advice(self, matrix: SizeSimilarityMatrix) -> dict[str, Any]:
-        """Compare what the matrix advised with the best cell; nothing where it was not run.
+        """Compare what the matrix advised with the best model; nothing where it was not run.
 
         Its choice is the advised strategy and cut on the backbone with the best LogME.
         """
-        cell = next(
+        model = next(
             (
                 name
                 for fit in matrix.backbones
                 for name, result in self.results.items()
-                if result.cell.backbone == fit.name and result.cell.is_advised
+                if result.model.backbone == fit.name and result.model.is_advised
             ),
             None,
         )
-        if cell is None:
+        if model is None:
             return {}
         best = self.selection.chosen
-        comparison = compare(self.results[cell].predictions, self.chosen.predictions, self.seed)
-        return {"advice": {"cell": cell, "best": best, **describe_comparison(comparison)}}
+        comparison = compare(self.results[model].predictions, self.chosen.predictions, self.seed)
+        return {"advice": {"model": model, "best": best, **describe_comparison(comparison)}}
 
     def _describe_chosen(self) -> dict[str, Any]:
         predictions, scores = self.chosen.predictions, self.scores[self.selection.chosen]
         return {
-            "cell": self.selection.chosen,
+            "model": self.selection.chosen,
             "classes": describe_classes(predictions, scores, self.prevalence, self.seed),
             "confusion": scores.confusion.tolist(),
             "roc": describe_rocs(predictions),
         }
 
 
-def _keep_candidates(results: Mapping[str, CellResult]) -> dict[str, Predictions]:
+def _keep_candidates(results: Mapping[str, ModelResult]) -> dict[str, Predictions]:
     return {
         name: result.predictions
         for name, result in results.items()
-        if result.cell.role is Role.CANDIDATE
+        if result.model.role is Role.CANDIDATE
     }

@@ -11,13 +11,13 @@ from meninx.cohort.audit.counts import (
     find_synthetic,
     find_unknown_patients,
 )
-from meninx.cohort.audit.duplicates import find_allowed_copies, find_duplicates
 from meninx.cohort.audit.findings import Finding, Severity
+from meninx.cohort.audit.near_duplicates import find_allowed_copies, find_duplicates
 from meninx.cohort.audit.shortcuts import find_shortcuts
 from meninx.cohort.cohort import Cohort
 
 
-def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
+def audit(cohort: Cohort, strict: bool = False) -> list[Finding]:
     """Look a cohort over, without opening its images again.
 
     Kinds of finding: `skipped`, `blank`, `exact-duplicates`, `near-duplicates`, `copies-allowed`,
@@ -28,7 +28,7 @@ def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
     ----------
     cohort
         What to look over.
-    is_strict
+    strict
         Whether one picture said to be of two patients is an error; else they are kept
         together, and it is a warning.
 
@@ -40,7 +40,7 @@ def audit(cohort: Cohort, is_strict: bool = False) -> list[Finding]:
     findings = [
         *find_skipped(cohort),
         *find_blank_images(cohort),
-        *find_duplicates(cohort, is_strict),
+        *find_duplicates(cohort, strict),
         *find_allowed_copies(cohort),
         *find_shortcuts(cohort),
         *find_few_patients(cohort),

@@ -1,4 +1,4 @@
-"""Balanced accuracy of every cell with its interval, and the headline that pays for the choice."""
+"""Balanced accuracy of every model with its interval, and the headline that pays for the choice."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ from meninx.report.run_files import ScoreRow, Summary
 from meninx.report.table import Estimate
 from meninx.report.tables import balanced_accuracy
 
-NAME_WIDTH = 40  # characters of a cell's name in one line
+NAME_WIDTH = 40  # characters of a model's name in one line
 
 
 @house_style()
 def draw_scores(scores: Sequence[ScoreRow], summary: Summary, words: Words) -> Figure:
-    """Draw a dot and an interval a cell, the headline above them and chance as a line.
+    """Draw a dot and an interval a model, the headline above them and chance as a line.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def draw_scores(scores: Sequence[ScoreRow], summary: Summary, words: Words) -> F
         The words of a language.
     """
     headline = summary["headline"]
-    lines = max(wrap(row["cell"], NAME_WIDTH).count("\n") + 1 for row in scores)
+    lines = max(wrap(row["model"], NAME_WIDTH).count("\n") + 1 for row in scores)
     figure, axes = new_figure(height=1.35 + (0.15 + 0.11 * lines) * len(scores))
     _draw_chance(axes, 1 / len(summary["classes"]), words)
     positions, names = [0.0], [words("scores.headline_row")]
@@ -56,9 +56,9 @@ def draw_scores(scores: Sequence[ScoreRow], summary: Summary, words: Words) -> F
         else:
             look = {"marker": "o", "color": BLUE, "face": BLUE}
         _draw_row(axes, positions[-1], balanced_accuracy(row), words, **look)
-        name = wrap(row["cell"], NAME_WIDTH)
-        is_chosen = row["cell"] == summary["chosen"]
-        names.append(words("scores.chosen_row", cell=name) if is_chosen else name)
+        name = wrap(row["model"], NAME_WIDTH)
+        is_chosen = row["model"] == summary["chosen"]
+        names.append(words("scores.chosen_row", model=name) if is_chosen else name)
     axes.set_yticks(positions, names)
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set_ylim(positions[-1] + 0.6, -0.6)

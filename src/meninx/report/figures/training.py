@@ -19,17 +19,17 @@ from meninx.report.run_files import HistoryRow
 
 @house_style()
 def draw_training(histories: Mapping[str, Sequence[HistoryRow]], words: Words) -> Figure:
-    """Draw the mean loss of each cell's fits against the epoch, and the range over its fits.
+    """Draw the mean loss of each model's fits against the epoch, and the range over its fits.
 
     Parameters
     ----------
     histories
-        Cell name to the rows of its `history.csv`.
+        Model name to the rows of its `history.csv`.
     words
         The words of a language.
     """
     figure, axes = new_figure(height=3.0)
-    for index, (cell, rows) in enumerate(histories.items()):
+    for index, (model, rows) in enumerate(histories.items()):
         epochs = sorted({row["epoch"] for row in rows})
         losses = [[row["loss"] for row in rows if row["epoch"] == one] for one in epochs]
         color = SERIES[index % len(SERIES)]
@@ -38,7 +38,7 @@ def draw_training(histories: Mapping[str, Sequence[HistoryRow]], words: Words) -
             [np.mean(one) for one in losses],
             color=color,
             linestyle=DASHES[index % len(DASHES)],
-            label=cell,
+            label=model,
         )
         low, high = [min(one) for one in losses], [max(one) for one in losses]
         axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)

@@ -19,7 +19,7 @@ from meninx.report.sentences.methods import name_versions, tell_limits, tell_met
 from meninx.report.sentences.trust import (
     tell_calibration,
     tell_localisation,
-    tell_novelty,
+    tell_ood,
     tell_prediction_sets,
     tell_sanity,
 )
@@ -39,7 +39,7 @@ __all__ = [
     "tell_localisation",
     "tell_methods",
     "tell_nested",
-    "tell_novelty",
+    "tell_ood",
     "tell_patient_level",
     "tell_prediction_sets",
     "tell_sanity",

@@ -38,12 +38,12 @@ def _tell_model(run: RunFolder, words: Words) -> str:
         )
     if chosen["backbone"]:
         return words("answer.model", backbone=chosen["backbone"], strategy=strategy)
-    return words("answer.model_plain", cell=chosen["cell"], strategy=strategy)
+    return words("answer.model_plain", model=chosen["model"], strategy=strategy)
 
 
 def tell_cut(run: RunFolder, words: Words) -> list[str]:
     """Say from which layers on the chosen model was trained; nothing where it has no cut."""
-    cuts = dict.fromkeys(cell["cut"] for cell in run.members if cell["cut"])
+    cuts = dict.fromkeys(model["cut"] for model in run.members if model["cut"])
     if cuts:
         return [words("answer.cut_ensemble", cuts=", ".join(map(str, cuts)))]
     if run.chosen["cut"] and run.chosen["strategy"] == "partial":
@@ -53,14 +53,14 @@ def tell_cut(run: RunFolder, words: Words) -> list[str]:
 
 def name_strategy(run: RunFolder, words: Words) -> str:
     """Name the strategy of the chosen model: of an ensemble, that of its members."""
-    strategies = [cell["strategy"] for cell in run.members] or [run.chosen["strategy"]]
+    strategies = [model["strategy"] for model in run.members] or [run.chosen["strategy"]]
     return ", ".join(words.name("strategy", strategy) for strategy in dict.fromkeys(strategies))
 
 
 def name_backbones(run: RunFolder) -> str:
-    """Name the networks of the chosen model, or the cell where it has none."""
-    backbones = dict.fromkeys(str(cell["backbone"]) for cell in run.members)
-    return ", ".join(backbones) or run.chosen["backbone"] or run.chosen["cell"]
+    """Name the networks of the chosen model, or the model where it has none."""
+    backbones = dict.fromkeys(str(model["backbone"]) for model in run.members)
+    return ", ".join(backbones) or run.chosen["backbone"] or run.chosen["model"]
 
 
 def tell_chance(run: RunFolder, words: Words) -> list[str]:
@@ -86,7 +86,7 @@ def tell_nested(run: RunFolder, words: Words) -> list[str]:
     nested = run.evaluation.get("nested")
     if nested is None:
         return []
-    chosen = ", ".join(f"{cell} ({count})" for cell, count in nested["chosen"].items())
+    chosen = ", ".join(f"{model} ({count})" for model, count in nested["chosen"].items())
     return [
         words(
             "answer.nested",

@@ -24,7 +24,7 @@ def tell_growth(run: RunFolder, words: Words) -> list[str]:
         for row in curve["forecast"]
     ]
     return [
-        words("learning_curve.meaning", cell=curve["cell"]),
+        words("learning_curve.meaning", model=curve["model"]),
         *forecasts,
         words("learning_curve.caution"),
     ]

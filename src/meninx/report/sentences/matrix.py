@@ -21,18 +21,18 @@ def tell_advice(run: RunFolder, words: Words) -> str:
 
 
 def tell_whether_advice_held(run: RunFolder, words: Words) -> list[str]:
-    """Compare what the matrix advised with the best cell; nothing where it was not run."""
+    """Compare what the matrix advised with the best model; nothing where it was not run."""
     advice = run.evaluation.get("advice")
     if not advice:
         return []
     sizes = {"images": run.summary["images"], "patients": run.summary["patients"]}
     note = words("advice.note", candidates=run.candidates, **sizes)
-    if advice["cell"] == advice["best"]:
-        return [words("advice.was_best", cell=advice["cell"]), note]
+    if advice["model"] == advice["best"]:
+        return [words("advice.was_best", model=advice["model"]), note]
     return [
         words(
             "advice.difference",
-            cell=advice["cell"],
+            model=advice["model"],
             best=advice["best"],
             difference=words.number(advice["difference"], 3),
             interval=words.between(advice["low"], advice["high"]),
@@ -46,8 +46,8 @@ def tell_whether_advice_held(run: RunFolder, words: Words) -> list[str]:
 def _judge_advice(advice: AdviceHeld, words: Words) -> str:
     """Say what interval and test allow together.
 
-    Where both cells are good, and repeats average their answers, the interval is the more cautious
-    of the two: of 200 simulated studies of such cells, truly 4 points apart, the test alone found
+    Where both models are good, and repeats average their answers, the interval is the more cautious
+    of the two: of 200 simulated studies of such models, truly 4 points apart, the test alone found
     the difference in 39, the interval alone in 4. One alone is not enough for either verdict.
     """
     high, p_value = advice["high"], advice.get("p_value")

@@ -64,28 +64,26 @@ def tell_prediction_sets(run: RunFolder, words: Words) -> list[str]:
     ]
 
 
-def tell_novelty(run: RunFolder, words: Words) -> list[str]:
+def tell_ood(run: RunFolder, words: Words) -> list[str]:
     """Say how often images that belong here are flagged as foreign."""
-    novelty = run.evaluation.get("novelty")
-    if novelty is None:
+    ood = run.evaluation.get("ood")
+    if ood is None:
         return []
-    rate = novelty["false_alarm_rate"]
+    rate = ood["false_alarm_rate"]
     sentences = [
-        words("novelty.meaning"),
+        words("ood.meaning"),
         words(
-            "novelty.false_alarms",
+            "ood.false_alarms",
             rate=words.percent(rate["value"]),
             low=words.percent(rate["low"]),
             high=words.percent(rate["high"]),
         ),
     ]
-    if "alarms" in novelty and "images" in novelty:
-        sentences.append(
-            words("novelty.counts", alarms=novelty["alarms"], images=novelty["images"])
-        )
-    if "level" in novelty:
-        sentences.append(words("novelty.level", level=words.percent(novelty["level"])))
-    return [*sentences, words("novelty.limits")]
+    if "alarms" in ood and "images" in ood:
+        sentences.append(words("ood.counts", alarms=ood["alarms"], images=ood["images"]))
+    if "level" in ood:
+        sentences.append(words("ood.level", level=words.percent(ood["level"])))
+    return [*sentences, words("ood.limits")]
 
 
 def tell_sanity(run: RunFolder, words: Words) -> list[str]:

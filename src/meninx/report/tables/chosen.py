@@ -1,4 +1,4 @@
-"""Tables of the chosen cell: every measure, class by class, by image and by patient."""
+"""Tables of the chosen model: every measure, class by class, by image and by patient."""
 
 from itertools import chain
 
@@ -18,8 +18,8 @@ from meninx.report.table import (
 
 
 def make_measures_table(run: RunFolder, words: Words) -> Table:
-    """Give every measure of the chosen cell, by patient beside by image where both exist."""
-    by_image = run.evaluation["cells"][run.summary["chosen"]]["scores"]
+    """Give every measure of the chosen model, by patient beside by image where both exist."""
+    by_image = run.evaluation["models"][run.summary["chosen"]]["scores"]
     patient_level = run.evaluation.get("patient_level")
     by_patient = patient_level["scores"] if patient_level else {}
     return Table(

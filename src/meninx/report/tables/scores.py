@@ -1,4 +1,4 @@
-"""Tables that compare the cells of a study."""
+"""Tables that compare the models of a study."""
 
 from meninx.report.evaluation_file import Comparison
 from meninx.report.language import Words
@@ -18,13 +18,13 @@ from meninx.report.table import (
 
 
 def make_scores_table(run: RunFolder, words: Words) -> Table:
-    """Score every cell: candidates from the best down, then baselines."""
+    """Score every model: candidates from the best down, then baselines."""
     return Table(
         name="scores",
         caption=words("scores.caption"),
         note=words("scores.note", **run.sizes),
         columns=[
-            Column("cell", words("column.cell"), align="left"),
+            Column("model", words("column.model"), align="left"),
             Column("strategy", words("column.trains"), align="left"),
             Column("cut", "", is_only_data=True),
             Column("backbone", "", is_only_data=True),
@@ -39,7 +39,7 @@ def make_scores_table(run: RunFolder, words: Words) -> Table:
         ],
         rows=[
             [
-                row["cell"],
+                row["model"],
                 name_trained(row["strategy"], words),
                 row["cut"],
                 row["backbone"],
@@ -56,26 +56,26 @@ def make_scores_table(run: RunFolder, words: Words) -> Table:
         ],
         breaks=find_first_baseline([row["role"] for row in run.scores]),
         emphasised=frozenset(
-            number for number, row in enumerate(run.scores) if row["cell"] == run.summary["chosen"]
+            number for number, row in enumerate(run.scores) if row["model"] == run.summary["chosen"]
         ),
     )
 
 
 def make_choice_table(run: RunFolder, words: Words) -> Table:
-    """Tell how firmly the chosen cell was chosen, and by how much it beats the others."""
+    """Tell how firmly the chosen model was chosen, and by how much it beats the others."""
     selection = run.evaluation["selection"]
     comparisons = {
         comparison["against"]: comparison
         for comparison in run.evaluation.get("comparisons", [])
-        if comparison["cell"] == run.summary["chosen"]
+        if comparison["model"] == run.summary["chosen"]
     }
-    rows = [row for row in run.scores if row["cell"] in selection or row["cell"] in comparisons]
+    rows = [row for row in run.scores if row["model"] in selection or row["model"] in comparisons]
     return Table(
         name="choice",
         caption=words("choice.caption"),
         note=words("choice.note", chosen=run.summary["chosen"], **run.sizes),
         columns=[
-            Column("cell", words("column.cell"), align="left"),
+            Column("model", words("column.model"), align="left"),
             Column("picked", words("column.picked")),
             Column("difference", words("column.difference")),
             Column("p_value", words("column.p_value")),
@@ -83,21 +83,21 @@ def make_choice_table(run: RunFolder, words: Words) -> Table:
         ],
         rows=[
             [
-                row["cell"],
-                Share(selection[row["cell"]]) if row["cell"] in selection else None,
-                *_describe_comparison(comparisons.get(row["cell"])),
+                row["model"],
+                Share(selection[row["model"]]) if row["model"] in selection else None,
+                *_describe_comparison(comparisons.get(row["model"])),
             ]
             for row in rows
         ],
         breaks=find_first_baseline([row["role"] for row in rows]),
         emphasised=frozenset(
-            number for number, row in enumerate(rows) if row["cell"] == run.summary["chosen"]
+            number for number, row in enumerate(rows) if row["model"] == run.summary["chosen"]
         ),
     )
 
 
 def balanced_accuracy(row: ScoreRow) -> Estimate:
-    """Give the balanced accuracy of a cell with its interval."""
+    """Give the balanced accuracy of a model with its interval."""
     return Estimate(
         row["balanced_accuracy"], row["balanced_accuracy_low"], row["balanced_accuracy_high"]
     )
@@ -105,7 +105,7 @@ def balanced_accuracy(row: ScoreRow) -> Estimate:
 
 def _find_score(run: RunFolder, row: ScoreRow, metric: str) -> Estimate | None:
     """Find a score that `scores.csv` does not hold in `evaluation.json`."""
-    score = run.evaluation["cells"].get(row["cell"], {"scores": {}})["scores"].get(metric)
+    score = run.evaluation["models"].get(row["model"], {"scores": {}})["scores"].get(metric)
     return Estimate.of(score) if score else None
 
 

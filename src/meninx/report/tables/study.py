@@ -70,13 +70,13 @@ def make_backbones_table(run: RunFolder, words: Words) -> Table:
 
 def make_plan_table(run: RunFolder, words: Words) -> Table:
     """List what the study set out to do."""
-    cells = sorted(run.plan["cells"], key=lambda cell: cell["role"] == "baseline")
+    models = sorted(run.plan["models"], key=lambda model: model["role"] == "baseline")
     return Table(
         name="plan",
         caption=words("plan.caption"),
-        note=words("plan.note", cells=len(cells)),
+        note=words("plan.note", models=len(models)),
         columns=[
-            Column("cell", words("column.cell"), align="left"),
+            Column("model", words("column.model"), align="left"),
             Column("strategy", words("column.trains"), align="left"),
             Column("cut", words("column.cut"), align="left"),
             Column("role", "", is_only_data=True),
@@ -87,28 +87,28 @@ def make_plan_table(run: RunFolder, words: Words) -> Table:
         ],
         rows=[
             [
-                cell["cell"],
-                name_trained(cell["strategy"], words),
-                cell["cut"] or "",
-                cell["role"],
-                cell["trained_parameters"],
-                cell["folds"],
-                cell["repeats"],
-                words.retell(cell["reason"]),
+                model["model"],
+                name_trained(model["strategy"], words),
+                model["cut"] or "",
+                model["role"],
+                model["trained_parameters"],
+                model["folds"],
+                model["repeats"],
+                words.translate(model["reason"]),
             ]
-            for cell in cells
+            for model in models
         ],
-        breaks=find_first_baseline([cell["role"] for cell in cells]),
+        breaks=find_first_baseline([model["role"] for model in models]),
     )
 
 
 def make_cost_table(run: RunFolder, words: Words) -> Table | None:
-    """Set the seconds that the plan predicted beside those it took, cell by cell and in all."""
-    predicted = {cell["cell"]: cell.get("predicted_seconds") for cell in run.plan["cells"]}
+    """Set the seconds that the plan predicted beside those it took, model by model and in all."""
+    predicted = {model["model"]: model.get("predicted_seconds") for model in run.plan["models"]}
     if all(seconds is None for seconds in predicted.values()):
         return None
     rows: list[list[Value]] = [
-        [row["cell"], Duration(predicted.get(row["cell"])), Duration(row["seconds"])]
+        [row["model"], Duration(predicted.get(row["model"])), Duration(row["seconds"])]
         for row in run.scores
     ]
     breaks = find_first_baseline([row["role"] for row in run.scores])
@@ -121,7 +121,7 @@ def make_cost_table(run: RunFolder, words: Words) -> Table | None:
         caption=words("cost.caption"),
         note=words("cost.note"),
         columns=[
-            Column("cell", words("column.cell"), align="left"),
+            Column("model", words("column.model"), align="left"),
             Column("predicted_seconds", words("column.predicted_seconds")),
             Column("seconds", words("column.seconds")),
         ],
@@ -131,7 +131,7 @@ def make_cost_table(run: RunFolder, words: Words) -> Table | None:
 
 
 def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
-    """List the cells that the time limit left no room for."""
+    """List the models that the time limit left no room for."""
     left_out = run.plan.get("left_out")
     if not left_out:
         return None
@@ -140,12 +140,16 @@ def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
         caption=words("left_out.caption"),
         note=words("left_out.note"),
         columns=[
-            Column("cell", words("column.cell"), align="left"),
+            Column("model", words("column.model"), align="left"),
             Column("predicted_seconds", words("column.predicted_seconds")),
             Column("reason", words("column.reason"), align="sentence"),
         ],
         rows=[
-            [cell["cell"], Duration(cell.get("predicted_seconds")), words.retell(cell["reason"])]
-            for cell in left_out
+            [
+                model["model"],
+                Duration(model.get("predicted_seconds")),
+                words.translate(model["reason"]),
+            ]
+            for model in left_out
         ],
     )

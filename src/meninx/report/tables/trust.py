@@ -93,7 +93,7 @@ def make_forecast_table(run: RunFolder, words: Words) -> Table | None:
         caption=words("forecast.caption"),
         note=words(
             "forecast.note",
-            cell=curve["cell"],
+            model=curve["model"],
             asymptote=words.number(fit["asymptote"], 3),
             scale=words.number(fit["scale"]),
             exponent=words.number(fit["exponent"]),
