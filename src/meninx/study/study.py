@@ -19,7 +19,7 @@ from meninx.evaluate import (
     Estimate,
     LearningCurve,
     Nested,
-    Split,
+    Splits,
     calibrate,
     leave_one_patient_out,
     split_by_patient,
@@ -194,8 +194,7 @@ class Study:
                 self.device,
                 folder.fold_networks,
             )
-            for split in splits
-            if split.repeat == 0
+            for split in splits.first_repeat
         ]
         write_examples(folder, self.cohort, chosen.predictions, tasks, workers)
         folder.fold_networks.remove()
@@ -217,7 +216,7 @@ class Study:
     def _plan(
         self,
         matrix: SizeSimilarityMatrix,
-        splits: Sequence[Split],
+        splits: Splits,
         workers: Workers,
         started: float,
     ) -> tuple[Plan, Clock]:
@@ -226,14 +225,14 @@ class Study:
             matrix.advice,
             self.backbones,
             self.strategies,
-            folds=len({split.fold for split in splits}),
-            repeats=len({split.repeat for split in splits}),
+            folds=splits.folds,
+            repeats=splits.repeats,
             recipe=self.preset.recipe,
         )
         clock = Clock.measure(plan, self.cohort, workers, self.time_limit, started)
         return clock.price(plan), clock
 
-    def _split(self) -> tuple[Split, ...]:
+    def _split(self) -> Splits:
         cohort = self.cohort
         if self.leaves_one_patient_out:
             return leave_one_patient_out(cohort.labels, cohort.groups)
@@ -257,7 +256,7 @@ class Study:
     def _run_learning_curve(
         self,
         verdict: Verdict,
-        splits: Sequence[Split],
+        splits: Splits,
         workers: Workers,
         progress: StudyProgress,
     ) -> tuple[str, LearningCurve] | None:
@@ -285,7 +284,7 @@ class Study:
     def _run_nested(
         self,
         verdict: Verdict,
-        splits: Sequence[Split],
+        splits: Splits,
         workers: Workers,
         progress: StudyProgress,
     ) -> Nested | None:
@@ -354,11 +353,10 @@ class Study:
         self,
         verdict: Verdict,
         findings: Sequence[Finding],
-        splits: Sequence[Split],
+        splits: Splits,
         seconds: float,
     ) -> dict[str, Any]:
         selection = verdict.selection
-        folds = len({split.fold for split in splits})
         return {
             "chosen": selection.chosen,
             "headline": _describe_accuracy(selection.headline),
@@ -371,9 +369,11 @@ class Study:
             "synthetic": self.cohort.synthetic,
             "patients_known": self.cohort.patients_known,
             "classes": self.cohort.counts(),
-            "folds": folds,
-            "repeats": len({split.repeat for split in splits}),
-            "notes": [] if folds == self.folds else [_explain_folds(self.folds, folds)],
+            "folds": splits.folds,
+            "repeats": splits.repeats,
+            "notes": []
+            if splits.folds == self.folds
+            else [_explain_folds(self.folds, splits.folds)],
         }
 
 
