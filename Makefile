@@ -3,6 +3,7 @@
 # make study DATA=dir OUT=run ARGS="--seed 1"
 #                                 another run folder, and options of `meninx study`
 # make test                       style, types and tests; make test-all also the slow ones
+# make schema                     docs/results.schema.json, when the files of a run change
 # make bench                      against fastai, PyTorch and others; needs ../shared/data, hours
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ OUT ?= run-$(shell basename -- "$(DATA:/manifest.csv=)" .csv)
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: study test test-all bench clean
+.PHONY: study test test-all schema bench clean
 
 study: $(READY) $(if $(filter-out phantom,$(DATA)),,phantom/manifest.csv)
 	$(VENV)/bin/meninx study "$(DATA)" -o "$(OUT)" $(ARGS)
@@ -26,6 +27,9 @@ test: $(READY)
 
 test-all: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadfile -m ""
+
+schema: $(READY)
+	$(VENV)/bin/python -m meninx.results.json_schema > docs/results.schema.json
 
 # Goes on where it stopped: benchmarks/speed.jsonl keeps what was measured.
 bench: $(READY)

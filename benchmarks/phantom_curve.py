@@ -22,8 +22,8 @@ from meninx.finetune import Recipe, Strategy
 from meninx.phantom import phantom
 from meninx.study.further import run_learning_curve
 from meninx.study.plan import Model, Role
+from meninx.study.results import ModelResult
 from meninx.study.tasks import Task, make_classifier, run_task
-from meninx.study.verdict import ModelResult
 from meninx.study.workers import Workers, one_thread
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "phantom_curve.md"

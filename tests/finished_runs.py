@@ -95,7 +95,7 @@ def write_matrix(run: Path, classes) -> None:
         "similarity": {
             "kl": 0.113, "low": 0.104, "high": 0.131, "threshold": 0.06, "layers": layers,
         },
-        "size": {"per_class": images / len(classes), "border": 1000},
+        "size": {"per_class": images / len(classes), "threshold": 1000},
         "quadrant": "Q3",
         "advice": {
             "strategy": "partial", "cut": "stage4",
@@ -127,13 +127,13 @@ def write_models(run: Path, images) -> None:
     plan = [
         {
             "model": model, "backbone": backbone_of(model) or None, "strategy": strategy_of(model),
-            "cut": cut_of(model), "role": role, "folds": 5, "repeats": 5,
+            "cut": cut_of(model), "role": role, "repeats": 5,
             "reason": "advice of the matrix" if "partial" in model else "for comparison",
             "trained_parameters": 2_650_000 if "partial" in model else 3843,
         }
         for model, role in models.items()
     ]  # fmt: skip
-    write_json(run / "plan.json", {"models": plan})
+    write_json(run / "plan.json", {"folds": 5, "models": plan})
     columns = [
         "model", "backbone", "strategy", "cut", "role", "balanced_accuracy",
         "balanced_accuracy_low", "balanced_accuracy_high", "macro_f1", "auc", "log_loss", "seconds",
@@ -194,8 +194,8 @@ def write_evaluation(run: Path, classes, models) -> None:
         "chosen": {"model": chosen, "classes": per_class, "confusion": confusion, "roc": roc},
         "selection": dict(zip(CANDIDATES, (0.48, 0.27, 0.06, 0.13, 0.04, 0.02), strict=True)),
         "comparisons": [
-            {"model": chosen, "against": model, "difference": 0.79 - value,
-             "low": 0.79 - value - 0.1, "high": 0.79 - value + 0.11}
+            {"model": chosen, "against": model, "difference": {
+                "value": 0.79 - value, "low": 0.79 - value - 0.1, "high": 0.79 - value + 0.11}}
             for model, (value, _, _) in (CANDIDATES | BASELINES).items()
             if model != chosen
         ],
@@ -272,27 +272,28 @@ def write_statistics(run: Path, classes=CLASSES) -> Path:
     evaluation |= {
         "chance": {
             "p_value": 0.0005, "permutations": 1999,
-            "balanced_accuracy_under_chance": {"value": 0.38, "low": 0.29, "high": 0.47},
+            "balanced_accuracy": {"value": 0.38, "low": 0.29, "high": 0.47},
         },
         "prediction_sets": {
             "level": 0.9, "is_class_conditional": True, "coverage": interval(0.91, 0.07),
-            "mean_size": 1.31,
-            "cannot_tell": {"images": 12, "share": 12 / 53, "empty": 1, "several": 11},
+            "images": images, "mean_size": 1.31, "empty": 1.2, "several": 10.8,
             "by_class": {
                 label: {
                     "images": count, "coverage": interval(0.9, 0.1), "mean_size": 1.3,
-                    "cannot_tell": 4,
+                    "empty": 0.4, "several": 3.6,
                 }
                 for label, count in classes.items()
             },
         },
         "calibration": {
-            "temperature": 1.43, "bins": 5, "error_before": interval(0.16, 0.07),
-            "error_after": interval(0.11, 0.06), "error_if_perfect_before": 0.083,
-            "error_if_perfect_after": 0.087, "log_loss_before": interval(0.71, 0.2),
-            "log_loss_after": interval(0.62, 0.15),
-            "reliability": {
-                "before": bins(0.55, 0.62, 0.74, 0.9, 0.98), "after": bins(0.5, 0.6, 0.7, 0.8, 0.9),
+            "temperature": 1.43,
+            "before": {
+                "error": interval(0.16, 0.07), "error_if_perfect": 0.083,
+                "log_loss": interval(0.71, 0.2), "bins": bins(0.55, 0.62, 0.74, 0.9, 0.98),
+            },
+            "after": {
+                "error": interval(0.11, 0.06), "error_if_perfect": 0.087,
+                "log_loss": interval(0.62, 0.15), "bins": bins(0.5, 0.6, 0.7, 0.8, 0.9),
             },
         },
         "patient_level": {
@@ -324,7 +325,7 @@ def write_statistics(run: Path, classes=CLASSES) -> Path:
             ],
         },
         "nested": {
-            "balanced_accuracy": 0.731, "low": 0.6, "high": 0.85,
+            "balanced_accuracy": {"value": 0.731, "low": 0.6, "high": 0.85},
             "chosen": {CHOSEN: 4, "tf_efficientnet_lite0-frozen": 1},
         },
         "ood": {
@@ -333,8 +334,8 @@ def write_statistics(run: Path, classes=CLASSES) -> Path:
             "alarms": 3, "threshold": 40.0,
         },
         "advice": {
-            "model": "tf_efficientnet_lite1-frozen", "best": CHOSEN, "difference": -0.09,
-            "low": -0.2, "high": 0.02, "p_value": 0.21,
+            "model": "tf_efficientnet_lite1-frozen", "best": CHOSEN, "p_value": 0.21,
+            "difference": {"value": -0.09, "low": -0.2, "high": 0.02},
         },
     }  # fmt: skip
     write_json(run / "evaluation.json", evaluation)
@@ -358,10 +359,10 @@ def write_explanations(run: Path, is_passed: bool) -> None:
         "sanity": {
             "passed": is_passed, "similarity": similarity, "low": similarity - 0.1,
             "high": similarity + 0.1, "threshold": 0.5, "images": 8,
-            "steps": [
-                {"randomised": stage, "similarity": 0.9 - (0.9 - similarity) * number / 7}
+            "steps": {
+                stage: 0.9 - (0.9 - similarity) * number / 7
                 for number, stage in enumerate(["head", *reversed(STAGES)], start=1)
-            ],
+            },
         },
         "localisation": {
             "images": 24, "patients": 20, "mass": interval(0.34, 0.1),

@@ -151,7 +151,6 @@ def test_heatmaps_of_what_was_learned_pass_the_sanity_check():
     assert forgetting.similarities.shape == (2, 8)
     sanity = Sanity.judge([forgetting, forgetting])
     assert sanity.is_passed and sanity.images == 16
-    assert sanity.as_dict()["passed"] is True
 
 
 def test_an_edge_detector_fails_the_sanity_check():
@@ -256,7 +255,6 @@ def test_localisation_says_whether_it_beats_chance():
     mixed = Localisation.average([mark(f"P-{row}", hit=row < 3) for row in range(12)])
     assert not mixed.is_better_than_chance
     assert mixed.mass.low <= mixed.mass.value <= mixed.mass.high
-    assert mixed.as_dict()["better_than_chance"] is False
 
 
 def test_images_of_one_patient_narrow_no_interval():

@@ -234,7 +234,7 @@ def test_the_matrix_of_a_small_cohort_keeps_its_contract(disc_cohort):
     assert measured["classes"] == {"dotted": 6, "plain": 6, "striped": 6}
     assert {"kl", "low", "high", "layers"} <= measured["similarity"].keys()
     assert {"name", "kl"} <= measured["similarity"]["layers"][0].keys()
-    assert measured["size"]["per_class"] == 6 and measured["size"]["border"] == 1000
+    assert measured["size"]["per_class"] == 6 and measured["size"]["threshold"] == 1000
     assert measured["size"]["trained_parameters"]["head"] == 0
     assert measured["size"]["patients"] == {"dotted": 6, "plain": 6, "striped": 6}
     assert measured["quadrant"] in {"Q1", "Q2", "Q3", "Q4"}

@@ -187,7 +187,7 @@ def test_a_study_with_other_allowed_pairs_is_another_study(twins, tmp_path):
     one, other = tmp_path / "one.csv", tmp_path / "other.csv"
     one.write_text("a/a01.png,b/copy.png\n")
     other.write_text("a/a01.png,b/copy.png\na/a00.png,a/a02.png\n")
-    from meninx.study.run_folder import RunFolder
+    from meninx.results import RunFolder
 
     described = [Study(Cohort.open(twins, allow_copies=it))._describe() for it in (one, other)]
     assert described[0]["allowed_copies"]["pairs"] == 1

@@ -5,6 +5,7 @@ Statistics, checklists and languages have their own files beside this one.
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,9 +23,11 @@ from meninx.report import Words, draw_matrix, render, render_figure
 from meninx.report.figures.style import spread
 from meninx.report.language import LANGUAGES
 from meninx.report.latex import SIGN_DEFINITION, escape_latex
-from meninx.report.run_folder import RunFolder
-from meninx.report.table import Column, Estimate, Table
+from meninx.report.table import Column, Table
 from meninx.report.tables import make_tables
+from meninx.results import RunFolder, convert
+from meninx.results.evaluation import Interval
+from meninx.results.schema import MatrixFile
 from tests.finished_runs import (
     BASELINES,
     CANDIDATES,
@@ -100,7 +103,7 @@ def test_another_process_renders_the_same_bytes_without_torch_or_the_study(finis
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"},
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"},
     )  # fmt: skip
     assert done.stdout.strip() == "[]"
     assert contents(again) == contents(finished)
@@ -480,7 +483,7 @@ def test_the_matrix_shows_a_cohort_in_its_quadrant(run, quadrant, per_class, kl)
     matrix["size"]["per_class"] = per_class
     matrix["similarity"] |= {"kl": kl, "low": 0.9 * kl, "high": 1.1 * kl}
     del matrix["references"]
-    figure = draw_matrix(matrix, Words.load("en"))
+    figure = draw_matrix(convert(MatrixFile, matrix), Words.load("en"))
     (axes,) = figure.axes
     figure.draw_without_rendering()
     across, up = axes.transAxes.inverted().transform(axes.transData.transform((kl, per_class)))
@@ -492,7 +495,7 @@ def test_the_matrix_shows_a_cohort_in_its_quadrant(run, quadrant, per_class, kl)
     frame = axes.get_window_extent().padded(2)
     boxes = [text.get_window_extent() for text in axes.texts]
     assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
-    border = axes.transData.transform((1, matrix["size"]["border"]))[1]
+    border = axes.transData.transform((1, matrix["size"]["threshold"]))[1]
     cohort = next(text for text in axes.texts if "this cohort" in text.get_text())
     assert not cohort.get_window_extent().y0 < border < cohort.get_window_extent().y1
     overlaps = [
@@ -505,7 +508,7 @@ def test_the_matrix_shows_a_cohort_in_its_quadrant(run, quadrant, per_class, kl)
 
 
 def test_the_matrix_can_be_drawn_without_a_run(run):
-    figure = draw_matrix(json.loads((run / "matrix.json").read_text()), Words.load("id"))
+    figure = draw_matrix(RunFolder(run).matrix, Words.load("id"))
     labels = " ".join(text.get_text() for text in figure.axes[0].texts)
     assert "chest X-ray" in labels and "17,7 citra per kelas" in labels
     assert render_figure(figure, "png").startswith(b"\x89PNG")
@@ -525,19 +528,19 @@ def test_crowded_labels_are_spread_in_their_order(positions, gap):
 
 def test_estimates_are_written_with_their_interval():
     words = Words.load("en")
-    assert words.estimate(*Estimate(0.742, 0.61, 0.862)) == "0.74 (0.61 to 0.86)"
-    assert words.estimate(*Estimate(0.742, None, None)) == "0.74"
+    assert words.estimate(*Interval(0.742, 0.61, 0.862)) == "0.74 (0.61 to 0.86)"
+    assert words.estimate(*Interval(0.742, None, None)) == "0.74"
 
 
-SAME_CELL = {"model": "a", "best": "a", "difference": 0.0, "low": 0.0, "high": 0.0}
-REACHES_0 = {"model": "a", "best": "b", "difference": -0.04, "low": -0.1, "high": 0.0}
-BELOW_0 = {"model": "a", "best": "b", "difference": -0.2, "low": -0.3, "high": -0.1}
+SAME_MODEL = {"model": "a", "best": "a", "difference": {"value": 0.0, "low": 0.0, "high": 0.0}}
+REACHES_0 = {"model": "a", "best": "b", "difference": {"value": -0.04, "low": -0.1, "high": 0.0}}
+BELOW_0 = {"model": "a", "best": "b", "difference": {"value": -0.2, "low": -0.3, "high": -0.1}}
 
 
 @pytest.mark.parametrize(
     ("advice", "sentence"),
     [
-        (SAME_CELL, "also the best"),
+        (SAME_MODEL, "also the best"),
         (REACHES_0, "cannot tell"),
         (BELOW_0, "not the best"),
         (REACHES_0 | {"p_value": 0.007}, "do not agree"),

@@ -10,7 +10,7 @@ from meninx.report.checklists import CLAIM, TRIPOD, make_checklists
 from meninx.report.facts import gather_facts
 from meninx.report.language import LANGUAGES
 from meninx.report.model_card import escape_markdown, make_model_card, write_markdown
-from meninx.report.run_folder import RunFolder
+from meninx.results import RunFolder
 from tests.finished_runs import HOSTILE, Reader, change_json, write_run, write_statistics
 
 

@@ -1,6 +1,7 @@
 """What the report promises of its languages: every sentence in each, numbers as each has them."""
 
 import ast
+import json
 import re
 import string
 from collections.abc import Iterator
@@ -22,7 +23,6 @@ from meninx.matrix.advice import Thresholds, advise
 from meninx.matrix.references import load_references
 from meninx.report import Words, render
 from meninx.report.language import LANGUAGES, format_number
-from meninx.report.run_folder import RunFolder
 from meninx.study.plan import ENSEMBLE
 from meninx.study.runner import explain_left_out
 from meninx.study.study import _explain_folds
@@ -136,11 +136,11 @@ def tell_as_a_study_does(run: Path) -> None:
     matrix = {"strategy": "partial", "cut": "stage4", "reasons": list(advice.reasons)}
     references = [{"name": one.name, "kl": one.kl} for one in load_references()]
     change_json(run / "matrix.json", advice=matrix, references=references)
-    plan = RunFolder.read(run).plan
+    plan = json.loads((run / "plan.json").read_text())
     for model in plan["models"]:
         model["reason"] = "The matrix advises this."
-    plan["left_out"] = [{"model": "x", "reason": "It does not fit into 30 s."}]
-    write_json(run / "plan.json", plan)
+    left_out = [{"model": "x", "reason": "It does not fit into 30 s."}]
+    write_json(run / "plan.json", {**plan, "left_out": left_out})
     told = Words.load("en").sentences
     values = {
         "count": "3", "images": "53", "classes": "lm 3",

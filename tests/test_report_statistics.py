@@ -9,6 +9,8 @@ from meninx.errors import StudyError
 from meninx.report import Words, render, render_figure
 from meninx.report.figures import draw_learning_curve, draw_reliability
 from meninx.report.table import Column, Duration, Table
+from meninx.results import RunFolder, convert
+from meninx.results.evaluation import LearningCurve
 from tests.finished_runs import (
     CHOSEN,
     Reader,
@@ -148,7 +150,8 @@ def test_patients_of_several_labels_are_said_to_be_left_out_of_the_scores_by_pat
     ],
 )
 def test_calibration_is_judged_against_a_perfect_model_of_so_few_images(run, error, verdict):
-    change_evaluation(run, "calibration", error_after=error)
+    after = json.loads((run / "evaluation.json").read_text())["calibration"]["after"]
+    change_evaluation(run, "calibration", after=after | {"error": error})
     text = read(run)
     assert "With only 53 images this error is never zero" in text
     assert "a perfectly calibrated model would show 0.09 by chance alone" in text
@@ -232,7 +235,7 @@ def test_a_run_without_any_of_it_has_no_empty_section(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "fields", "told"),
     [
-        ("calibration", {"bins": "five"}, "calibration: bins"),
+        ("calibration", {"temperature": "warm"}, "calibration: temperature"),
         ("learning_curve", {"forecast": [{"factor": 2}]}, r"forecast\[0\] lacks"),
         ("prediction_sets", {"coverage": None}, "coverage"),
     ],
@@ -251,16 +254,17 @@ def test_a_heatmap_test_of_another_shape_is_named(run):
 
 @pytest.mark.parametrize("language", ["en", "id"])
 def test_figures_of_unknown_intervals_can_be_drawn(whole, language):
-    evaluation = json.loads((whole / "evaluation.json").read_text())
-    words, curve = Words.load(language), evaluation["learning_curve"]
+    words, evaluation = Words.load(language), RunFolder(whole).evaluation
+    curve = json.loads((whole / "evaluation.json").read_text())["learning_curve"]
     unknown = {"value": None, "low": None, "high": None}
     curve["points"][0]["balanced_accuracy"] = unknown
     curve["curve"][0]["balanced_accuracy"] = unknown
     curve["forecast"][1]["balanced_accuracy"] = {**unknown, "value": 0.9}
+    curve = convert(LearningCurve, curve)
     figure = draw_learning_curve(curve, 3, words)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == [f"2×: {words.number(0.83)}", f"4×: {words.number(0.9)}"]
     assert render_figure(figure, "png").startswith(b"\x89PNG")
-    reliability = draw_reliability(evaluation["calibration"], words)
+    reliability = draw_reliability(evaluation.calibration, words)
     assert render_figure(reliability, "svg").startswith(b"<?xml")
     assert reliability.axes[0].get_xlabel() == words("reliability.confidence_axis")

@@ -3,7 +3,6 @@
 ``python -m benchmarks.intervals`` measures the same with more studies, for docs/statistics.md.
 """
 
-import json
 import time
 from types import SimpleNamespace
 
@@ -24,7 +23,7 @@ from meninx.evaluate import (
 from meninx.evaluate.calibration_error import estimate_calibration_error
 from meninx.evaluate.learning_curve import PowerLaw
 from meninx.study.plan import Model, Role
-from meninx.study.verdict import ModelResult, Verdict
+from meninx.study.results import ModelResult, Results
 from tests.simulated_studies import (
     find_truth,
     shuffle_labels,
@@ -210,7 +209,7 @@ def test_forecasts_hold_the_score_of_the_larger_study(law):
     assert np.abs(np.mean(wrong, axis=0)).max() < 0.04
 
 
-# The verdict
+# What is written of them
 
 
 def make_results(skills, **settings):
@@ -238,62 +237,60 @@ def make_results(skills, **settings):
 MATRIX = SimpleNamespace(backbones=[SimpleNamespace(name="net")])
 
 
-def test_the_verdict_holds_every_statistic_as_numbers():
-    verdict = Verdict.reach(make_results([0.0, 1.5, 2.0]), seed=0)
-    content = verdict.as_dict(MATRIX)
-    json.dumps(content, allow_nan=False)
-    assert {"brier", "calibration_error"} < set(content["models"]["model0"]["scores"])
-    assert content["chance"]["p_value"] < 0.01
-    assert content["prediction_sets"]["is_class_conditional"]
-    assert content["calibration"]["error_if_perfect_before"] > 0
-    assert all(row["p_value"] <= row["p_adjusted"] for row in content["comparisons"])
-    assert content["advice"]["model"] == "model1"
-    values = content["chosen"]["classes"]["a"]["predictive_values"]
-    assert values["is_cohort_prevalence"]
-    assert not {"patient_level", "learning_curve", "nested"} & set(content)
+def evaluate_all(models, **settings):
+    return Results.score(models, seed=0, **settings).make_evaluation(MATRIX)
 
 
-def test_the_verdict_speaks_of_patients_where_they_have_several_images():
-    results = make_results([0.0, 2.0], images_per_patient=3)
-    verdict = Verdict.reach(results, 0, {"a": 0.1, "b": 0.5, "c": 0.4}, Aggregation.MAX)
-    content = verdict.as_dict(MATRIX)["patient_level"]
-    assert (content["aggregation"], content["patients"]) == ("max", 53)
-    assert content["classes"]["a"]["predictive_values"]["prevalence"] == pytest.approx(0.1)
-    assert "images" not in content["classes"]["a"]
-    assert np.sum(content["confusion"]) == pytest.approx(53)
+def test_the_evaluation_holds_every_statistic():
+    found = evaluate_all(make_results([0.0, 1.5, 2.0]))
+    assert {"brier", "calibration_error"} < set(found.models["model0"].scores)
+    assert found.chance.p_value < 0.01
+    assert found.prediction_sets.is_class_conditional
+    assert found.calibration.before.error_if_perfect > 0
+    assert all(row.p_value <= row.p_adjusted for row in found.comparisons)
+    assert found.advice.model == "model1"
+    assert found.chosen.classes["a"].predictive_values.is_cohort_prevalence
+    assert found.patient_level is found.learning_curve is found.nested is None
+    assert found.patients_of_several_labels == 0
 
 
-def test_the_verdict_leaves_patients_of_several_labels_out_of_the_scores_by_patient():
-    results = make_results([0.0, 2.0], images_per_patient=2)
-    for result in results.values():
+def test_the_evaluation_speaks_of_patients_where_they_have_several_images():
+    models = make_results([0.0, 2.0], images_per_patient=3)
+    prevalence = {"a": 0.1, "b": 0.5, "c": 0.4}
+    found = evaluate_all(models, prevalence=prevalence, aggregation=Aggregation.MAX).patient_level
+    assert (found.aggregation, found.patients) == ("max", 53)
+    assert found.classes["a"].predictive_values.prevalence == pytest.approx(0.1)
+    assert np.sum(found.confusion) == pytest.approx(53)
+
+
+def test_the_evaluation_leaves_patients_of_several_labels_out_of_the_scores_by_patient():
+    models = make_results([0.0, 2.0], images_per_patient=2)
+    for result in models.values():
         result.predictions.patients[:4] = 30  # of a class of which patient 30 is not
-    content = Verdict.reach(results, 0).as_dict(MATRIX)
-    assert content["patients_of_several_labels"] == 1
-    assert content["patient_level"]["patients"] == 50
-    assert np.sum(content["patient_level"]["confusion"]) == pytest.approx(50)
+    found = evaluate_all(models)
+    assert found.patients_of_several_labels == 1
+    assert found.patient_level.patients == 50
+    assert np.sum(found.patient_level.confusion) == pytest.approx(50)
 
 
-def test_the_verdict_has_no_score_by_patient_where_no_patient_of_a_class_has_one_label():
-    results = make_results([0.0, 2.0], images_per_patient=2)
-    for result in results.values():
+def test_the_evaluation_has_no_score_by_patient_where_no_patient_of_a_class_has_one_label():
+    models = make_results([0.0, 2.0], images_per_patient=2)
+    for result in models.values():
         predictions = result.predictions
         predictions.patients[predictions.labels == 0] = 30
-    content = Verdict.reach(results, 0).as_dict(MATRIX)
-    assert content["patients_of_several_labels"] == 1 and "patient_level" not in content
-    json.dumps(content, allow_nan=False)
+    found = evaluate_all(models)
+    assert found.patients_of_several_labels == 1 and found.patient_level is None
 
 
-def test_a_class_that_is_never_given_is_null_in_the_verdict():
-    results = make_results([0.0, 2.0])
-    for result in results.values():
+def test_the_value_of_a_class_that_is_never_given_is_none():
+    models = make_results([0.0, 2.0])
+    for result in models.values():
         result.predictions.probabilities[:, :, 2] *= 1e-9
-    content = Verdict.reach(results, 0).as_dict(MATRIX)
-    json.dumps(content, allow_nan=False)
-    assert content["chosen"]["classes"]["c"]["predictive_values"]["ppv"]["value"] is None
+    assert evaluate_all(models).chosen.classes["c"].predictive_values.ppv.value is None
 
 
 def test_all_statistics_of_a_usual_study_take_few_seconds():
-    results = make_results(np.linspace(1, 2, 10), repeats=5)
+    models = make_results(np.linspace(1, 2, 10), repeats=5)
     started = time.process_time()
-    Verdict.reach(results, 0).as_dict(MATRIX)
+    evaluate_all(models)
     assert time.process_time() - started < 5

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from meninx.study.fold_networks import FoldNetworks
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -27,10 +26,11 @@ from meninx.evaluate import split_by_patient
 from meninx.finetune import FineTunedClassifier, Preset, Strategy, load_backbone
 from meninx.matrix import Advice
 from meninx.report import render
+from meninx.results import RunFolder
 from meninx.study import Plan, Study, compare_runs
 from meninx.study.clock import Clock, Pace
+from meninx.study.fold_networks import FoldNetworks
 from meninx.study.progress import StudyProgress
-from meninx.study.run_folder import RunFolder
 from meninx.study.runner import Runner
 from meninx.study.tasks import Task, fit_on_all
 from meninx.study.workers import Workers
@@ -455,7 +455,9 @@ def test_every_file_of_a_run_is_there(run):
         f"models/{LITE0}-frozen/oof.parquet", f"models/{name_partial_model(run)}/oof.parquet",
     } <= names  # fmt: skip
     assert not [name for name in names if name.endswith(".draft")]
-    assert not any(name.startswith("models/") for name in names), "the models of folds are removed"
+    assert not any(name.startswith("fold_networks/") for name in names), (
+        "the networks of folds are removed"
+    )
 
 
 def test_scores_csv_keeps_its_columns(run):
@@ -570,6 +572,17 @@ def test_a_study_that_was_interrupted_goes_on_and_ends_the_same(run, named_folde
     pd.testing.assert_frame_equal(read_scores(run), read_scores(half), check_exact=True)
 
 
+@pytest.mark.parametrize("name", ["model.json", "oof.parquet"])
+def test_a_damaged_result_is_neither_gone_on_with_nor_compared(run, named_folder, tmp_path, name):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    file = damaged / "models" / RunFolder(run).summary.chosen / name
+    file.write_bytes(file.read_bytes()[:-1])
+    for use in (lambda: run_study(named_folder, damaged), lambda: compare_runs(run, damaged)):
+        with pytest.raises(StudyError, match=rf"{name}.*trains this model again"):
+            use()
+
+
 def test_a_folder_with_another_study_is_not_written_over(run, named_folder):
     with pytest.raises(StudyError, match=r"another study.*seed.*--fresh"):
         run_study(named_folder, run, seed=7)
@@ -659,8 +672,8 @@ def test_folds_of_the_manifest_are_used_once_and_the_plan_says_so(tmp_path):
     write_manifest(folder, "image,label,fold", lambda number: number % 2 + 1)
     cohort = Cohort.open(folder)
     Study(cohort, (LITE0,), strategies=(Strategy.FROZEN,)).run(tmp_path / "run")
-    plan = json.loads((tmp_path / "run" / "plan.json").read_text())["models"]
-    assert all((model["folds"], model["repeats"]) == (2, 1) for model in plan)
+    plan = RunFolder(tmp_path / "run").plan
+    assert plan.folds == 2 and {model.repeats for model in plan.models} == {1}
     table = pd.read_parquet(tmp_path / "run" / "models" / f"{LITE0}-frozen" / "oof.parquet")
     fold_of = dict(zip(cohort.sample_names, cohort.folds, strict=True))
     assert (table["sample"].map(fold_of) == table["fold"] + 1).all() and len(table) == 8
@@ -673,9 +686,9 @@ def test_the_advised_model_is_compared_with_the_best_one(run):
     evaluation = json.loads((run / "evaluation.json").read_text())
     advice, scores = evaluation["advice"], read_scores(run).set_index("model")["balanced_accuracy"]
     assert advice["model"] in {f"{LITE0}-frozen", name_partial_model(run)}
-    assert advice["difference"] == pytest.approx(scores[advice["model"]] - scores[advice["best"]])
-    assert advice["low"] <= advice["difference"] <= advice["high"]
-    assert advice["difference"] <= 0
+    low, difference, high = (advice["difference"][end] for end in ("low", "value", "high"))
+    assert difference == pytest.approx(scores[advice["model"]] - scores[advice["best"]])
+    assert low <= difference <= high and difference <= 0
 
 
 # Two runs

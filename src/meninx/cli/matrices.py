@@ -1,7 +1,7 @@
 """Commands on backbones: place images on the Size-Similarity Matrix, rank pretrained CNNs."""
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -38,7 +38,9 @@ def matrix(
     """Place DATA on the Size-Similarity Matrix and say what follows."""
     from meninx.files import write_whole
     from meninx.matrix import SizeSimilarityMatrix, Thresholds
-    from meninx.report import MatrixFile, Words, draw_matrix, render_figure
+    from meninx.report import Words, draw_matrix, render_figure
+    from meninx.results import convert
+    from meninx.results.schema import MatrixFile
     from meninx.study import DEFAULT_BACKBONES
 
     opened = reading.open(data)
@@ -52,7 +54,7 @@ def matrix(
     show(content, [facts, _make_fit_table(content["backbones"])], as_json)
     if as_json:
         return
-    figure = draw_matrix(cast(MatrixFile, content), Words.load("en"))
+    figure = draw_matrix(convert(MatrixFile, content), Words.load("en"))
     for kind in ("svg", "png"):
         file = write_whole(figures / f"matrix.{kind}", render_figure(figure, kind))
         console.print(f"Figure: {file}", highlight=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """Commands on studies: run one, write its report again, compare two."""
 
-import json
+from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -95,6 +96,7 @@ def study(
     from meninx.evaluate import Aggregation
     from meninx.finetune import Preset
     from meninx.matrix import Thresholds
+    from meninx.results import RunFolder
     from meninx.study import DEFAULT_BACKBONES, Study
 
     cohort = reading.open(data)
@@ -122,16 +124,16 @@ def study(
         _show_plan(question.plan(jobs), as_json)
         return
     report_file = question.run(out, jobs, fresh, language.value)
-    summary = json.loads((out / "summary.json").read_bytes())
+    summary = RunFolder(out).summary
     if as_json:
-        print_json(summary)
+        print_json(asdict(summary))
         return
-    headline = summary["headline"]
+    score, low, high = (nan if end is None else end for end in vars(summary.headline).values())
     console.print(
-        f"Chosen: {summary['chosen']}\n"
-        f"Balanced accuracy of the whole procedure: {headline['balanced_accuracy']:.3f} "
-        f"(95 % interval {headline['low']:.3f} to {headline['high']:.3f}; "
-        f"{summary['images']} images, {summary['patients']} patients)",
+        f"Chosen: {summary.chosen}\n"
+        f"Balanced accuracy of the whole procedure: {score:.3f} "
+        f"(95 % interval {low:.3f} to {high:.3f}; "
+        f"{summary.images} images, {summary.patients} patients)",
         highlight=False,
     )
     console.print(f"Report: {report_file}", highlight=False, soft_wrap=True)
@@ -167,12 +169,16 @@ def _show_plan(plan: "Plan", as_json: bool) -> None:
     from meninx.study import LEAST, MOST
 
     columns = ("model", "role", "folds", "repeats", "takes", "reason")
-    content = plan.as_dict()
+    content = plan.describe()
     models = [
-        {**model, "takes": write_duration(model["predicted_seconds"])}
-        for model in content["models"]
+        {
+            **vars(model),
+            "folds": plan.folds,
+            "takes": write_duration(model.predicted_seconds or 0.0),
+        }
+        for model in content.models
     ]
-    show(content, [make_table("The plan", columns, models)], as_json)
+    show(asdict(content), [make_table("The plan", columns, models)], as_json)
     if plan.predicted_seconds is not None and not as_json:
         low, high = (write_duration(end * plan.predicted_seconds) for end in (LEAST, MOST))
         console.print(

@@ -1,8 +1,8 @@
 """Localisation: whether a heatmap lies on the lesion more than a blind one would."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -116,10 +116,6 @@ class Localisation:
     def is_better_than_chance(self) -> bool:
         """Whether the whole interval of the difference lies above 0."""
         return self.difference.low > 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give what ``explanations.json`` holds."""
-        return {**asdict(self), "better_than_chance": self.is_better_than_chance}
 
 
 def _estimate(values: np.ndarray) -> Estimate:

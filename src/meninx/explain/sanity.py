@@ -7,7 +7,7 @@ randomised, layer after layer from the head down, and its heatmaps must change.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -99,21 +99,6 @@ class Sanity:
     def is_passed(self) -> bool:
         """Whether heatmaps of a network that knows nothing are surely unlike the trained one's."""
         return self.high <= THRESHOLD
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give what ``explanations.json`` holds."""
-        return {
-            "passed": self.is_passed,
-            "similarity": self.similarity,
-            "low": self.low,
-            "high": self.high,
-            "threshold": THRESHOLD,
-            "images": self.images,
-            "steps": [
-                {"randomised": name, "similarity": similarity}
-                for name, similarity in self.steps.items()
-            ],
-        }
 
 
 def randomize_weights(

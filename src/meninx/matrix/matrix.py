@@ -214,7 +214,7 @@ class SizeSimilarityMatrix:
             },
             "size": {
                 "per_class": self.images / len(self.classes),
-                "border": self.borders.size,
+                "threshold": self.borders.size,
                 "patients": self.patients,
                 "trained_parameters": self.trained_parameters,
             },

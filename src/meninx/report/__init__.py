@@ -12,6 +12,5 @@ no study was made of, and :func:`render_figure` turns it into a file.
 from meninx.report.figures import draw_matrix, render_figure
 from meninx.report.language import Words
 from meninx.report.rendering import render
-from meninx.report.run_files import MatrixFile
 
-__all__ = ["MatrixFile", "Words", "draw_matrix", "render", "render_figure"]
+__all__ = ["Words", "draw_matrix", "render", "render_figure"]

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from meninx.report.facts import gather_facts
 from meninx.report.language import Words
-from meninx.report.run_folder import RunFolder
 from meninx.report.table import Column, Table, Term, Value
+from meninx.results import RunFolder
 
 
 class Status(StrEnum):

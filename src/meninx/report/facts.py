@@ -5,9 +5,7 @@ A fact that the run does not hold is an empty text, so that nobody is told what 
 
 from collections.abc import Callable
 
-from meninx.report.evaluation_file import Interval
 from meninx.report.language import Words
-from meninx.report.run_folder import RunFolder
 from meninx.report.sentences import (
     name_backbones,
     name_strategy,
@@ -24,6 +22,7 @@ from meninx.report.sentences import (
     tell_prediction_sets,
     tell_sanity,
 )
+from meninx.results import RunFolder
 
 Fact = Callable[[RunFolder, Words], str]
 
@@ -76,28 +75,26 @@ def _tell_technology(run: RunFolder, words: Words) -> str:
 
 
 def _tell_ensembling(run: RunFolder, words: Words) -> str:
-    models = [model["model"] for model in run.members]
+    models = [model.model for model in run.members]
     if models:
         return words("fact.ensembling", count=len(models), models=", ".join(models))
-    return words("fact.no_ensembling") if run.chosen["backbone"] else ""
+    return words("fact.no_ensembling") if run.chosen.backbone else ""
 
 
 def _tell_goal(run: RunFolder, words: Words) -> str:
-    classes = run.summary["classes"]
+    classes = run.summary.classes
     return words("fact.goal", count=len(classes), classes=", ".join(classes))
 
 
 def _tell_counts(run: RunFolder, words: Words) -> str:
     summary = run.summary
-    counts = ", ".join(f"{label} {count}" for label, count in summary["classes"].items())
-    told = words(
-        "fact.counts", images=summary["images"], patients=summary["patients"], counts=counts
-    )
-    return told if summary["patients_known"] else f"{told} {words('limits.unknown')}"
+    counts = ", ".join(f"{label} {count}" for label, count in summary.classes.items())
+    told = words("fact.counts", images=summary.images, patients=summary.patients, counts=counts)
+    return told if summary.patients_known else f"{told} {words('limits.unknown')}"
 
 
 def _tell_audit(run: RunFolder, words: Words) -> str:
-    kinds = sorted({words.name("kind", finding["kind"]) for finding in run.findings})
+    kinds = sorted({words.name("kind", finding.kind) for finding in run.findings})
     if not kinds:
         return words("notes.audit_clean")
     return words("fact.audit", count=len(run.findings), kinds=", ".join(kinds))
@@ -105,26 +102,26 @@ def _tell_audit(run: RunFolder, words: Words) -> str:
 
 def _tell_splits(run: RunFolder, words: Words) -> str:
     summary = run.summary
-    return words("methods.splits", folds=summary["folds"], repeats=summary["repeats"])
+    return words("methods.splits", folds=summary.folds, repeats=summary.repeats)
 
 
 def _tell_disjoint(run: RunFolder, words: Words) -> str:
-    is_known = run.summary["patients_known"]
+    is_known = run.summary.patients_known
     return words("fact.disjoint_patients" if is_known else "fact.disjoint_images")
 
 
 def _tell_sample_size(run: RunFolder, words: Words) -> str:
-    told = words("fact.sample_size", images=run.summary["images"], patients=run.summary["patients"])
+    told = words("fact.sample_size", images=run.summary.images, patients=run.summary.patients)
     return " ".join([told, *tell_growth(run, words)[1:-1]])
 
 
 def _tell_model(run: RunFolder, words: Words) -> str:
     plan, bundle = run.chosen_plan, run.bundle
     told = [_tell_technology(run, words), *tell_cut(run, words)]
-    if plan and plan["trained_parameters"]:
-        parameters = words.number(plan["trained_parameters"], 0)
+    if plan and plan.trained_parameters:
+        parameters = words.number(plan.trained_parameters, 0)
         told.append(words("fact.parameters", parameters=parameters))
-    sizes = [member["input_size"] for member in bundle["members"]] if bundle else []
+    sizes = [member.input_size for member in bundle.members] if bundle else []
     if sizes:
         squares = ", ".join(f"{size} × {size}" for size in dict.fromkeys(sizes))
         told.append(words("fact.input", sizes=squares))
@@ -132,11 +129,11 @@ def _tell_model(run: RunFolder, words: Words) -> str:
 
 
 def _tell_initialisation(run: RunFolder, words: Words) -> str:
-    if run.chosen["strategy"] == "scratch" or not run.chosen["backbone"]:
-        return words("fact.initialised_at_random", seed=run.summary["seed"])
-    members = run.bundle["members"] if run.bundle else []
-    checksums = [member["pretrained"].get("sha256") for member in members]
-    told = [words("fact.initialised_from_imagenet", seed=run.summary["seed"])]
+    if run.chosen.strategy == "scratch" or not run.chosen.backbone:
+        return words("fact.initialised_at_random", seed=run.summary.seed)
+    members = run.bundle.members if run.bundle else []
+    checksums = [member.pretrained.sha256 for member in members]
+    told = [words("fact.initialised_from_imagenet", seed=run.summary.seed)]
     told += [words("fact.checksum", checksum=checksum) for checksum in checksums if checksum]
     return " ".join(told)
 
@@ -145,16 +142,16 @@ def _tell_training(run: RunFolder, words: Words) -> str:
     return words(
         "fact.training",
         strategy=name_strategy(run, words),
-        folds=run.summary["folds"],
+        folds=run.summary.folds,
         repeats=run.chosen_repeats,
-        seed=run.summary["seed"],
+        seed=run.summary.seed,
     )
 
 
 def _tell_views(run: RunFolder, words: Words) -> str:
     if run.bundle is None:
         return ""
-    views = [member["views"] for member in run.bundle["members"]]
+    views = [member.views for member in run.bundle.members]
     return " ".join(words("fact.views", views=count) for count in dict.fromkeys(views))
 
 
@@ -163,11 +160,11 @@ def _tell_software(run: RunFolder, words: Words) -> str:
 
 
 def _tell_headline(run: RunFolder, words: Words) -> str:
-    headline, naive = run.summary["headline"], run.summary["naive"]
+    headline, naive = run.summary.headline, run.summary.naive
     return words(
         "fact.performance",
-        value=words.estimate(headline["balanced_accuracy"], headline["low"], headline["high"]),
-        naive=words.estimate(naive["balanced_accuracy"], naive["low"], naive["high"]),
+        value=words.estimate(*vars(headline).values()),
+        naive=words.estimate(*vars(naive).values()),
     )
 
 
@@ -181,23 +178,23 @@ def _tell_diagnostic(run: RunFolder, words: Words) -> str:
         words(
             "fact.class_scores",
             label=label,
-            sensitivity=_show(scores["sensitivity"], words),
-            specificity=_show(scores["specificity"], words),
-            auc=_show(scores["auc"], words),
+            sensitivity=words.estimate(*scores.sensitivity),
+            specificity=words.estimate(*scores.specificity),
+            auc=words.estimate(*scores.auc),
         )
-        for label, scores in run.evaluation["chosen"]["classes"].items()
+        for label, scores in run.evaluation.chosen.classes.items()
     )
 
 
 def _tell_updating(run: RunFolder, words: Words) -> str:
-    calibration = run.evaluation.get("calibration")
+    calibration = run.evaluation.calibration
     if calibration is None:
         return ""
     return words(
         "fact.updating",
-        temperature=words.number(calibration["temperature"]),
-        before=_show(calibration["log_loss_before"], words),
-        after=_show(calibration["log_loss_after"], words),
+        temperature=words.number(calibration.temperature),
+        before=words.estimate(*calibration.before.log_loss),
+        after=words.estimate(*calibration.after.log_loss),
     )
 
 
@@ -209,17 +206,11 @@ def _tell_explainability(run: RunFolder, words: Words) -> str:
 
 
 def _tell_baselines(run: RunFolder, words: Words) -> str:
-    baselines = [row for row in run.scores if row["role"] == "baseline"]
+    baselines = [row for row in run.scores if row.role == "baseline"]
     if not baselines:
         return ""
-    scores = "; ".join(
-        f"{row['model']} {words.number(row['balanced_accuracy'])}" for row in baselines
-    )
+    scores = "; ".join(f"{row.model} {words.number(row.balanced_accuracy)}" for row in baselines)
     return words("fact.baselines", scores=scores)
-
-
-def _show(interval: Interval, words: Words) -> str:
-    return words.estimate(interval["value"], interval["low"], interval["high"])
 
 
 _TOLD: dict[str, Fact] = {

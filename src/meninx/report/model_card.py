@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meninx.report.facts import gather_facts
 from meninx.report.language import Words
-from meninx.report.run_folder import RunFolder
+from meninx.results import RunFolder
 
 # Characters that Markdown reads as marks; "<" and "&" also begin HTML.
 _MARKS = re.compile(r"([\\`*_{}\[\]<>&#|~$^])")

@@ -10,8 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from meninx.report.checklists import Status, count_status
 from meninx.report.language import Words
 from meninx.report.model_card import CardSection
-from meninx.report.run_files import Example
-from meninx.report.run_folder import RunFolder
 from meninx.report.sentences import (
     tell_advice,
     tell_affected,
@@ -30,6 +28,8 @@ from meninx.report.sentences import (
     tell_whether_advice_held,
 )
 from meninx.report.table import Table
+from meninx.results import RunFolder
+from meninx.results.schema import Example
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ def make_page(
             table_numbers=count(1),
             told=tell_all(run, words),
             findings=[
-                (finding, tell_affected(finding, run.summary["images"], words))
+                (finding, tell_affected(finding, run.summary.images, words))
                 for finding in run.findings
             ],
             pairs={
-                "right": [pair for pair in pairs if pair.example["right"]],
-                "wrong": [pair for pair in pairs if not pair.example["right"]],
+                "right": [pair for pair in pairs if pair.example.right],
+                "wrong": [pair for pair in pairs if not pair.example.right],
             },
             card=card,
             checklists={
@@ -150,11 +150,11 @@ def make_pair(run: RunFolder, example: Example, words: Words) -> Pair:
     """Load the two pictures of an example and scale its probabilities to whole percent."""
     return Pair(
         example=example,
-        image=as_data("image/png", run.read_picture(example["image"])),
-        heatmap=as_data("image/png", run.read_picture(example["heatmap"])),
+        image=as_data("image/png", run.read_picture(example.image)),
+        heatmap=as_data("image/png", run.read_picture(example.heatmap)),
         bars=[
             (label, words.percent(share), round(100 * share))
-            for label, share in example["probabilities"].items()
+            for label, share in example.probabilities.items()
         ],
     )
 

@@ -22,8 +22,8 @@ from meninx.report.figures import (
 from meninx.report.language import Words
 from meninx.report.model_card import make_model_card, write_markdown
 from meninx.report.page import make_checklist_page, make_page
-from meninx.report.run_folder import RunFolder
 from meninx.report.tables import make_tables
+from meninx.results import RunFolder
 
 PAGE = "report.html"
 
@@ -99,19 +99,18 @@ def make_contents(run: RunFolder, words: Words) -> dict[str, bytes]:
 
 def draw_figures(run: RunFolder, words: Words) -> dict[str, Figure]:
     """Draw every figure of the report, by file name."""
-    chosen = run.evaluation["chosen"]
+    chosen = run.evaluation.chosen
     figures = {
         "matrix": draw_matrix(run.matrix, words),
-        "similarity_profile": draw_similarity_profile(run.matrix["similarity"], words),
+        "similarity_profile": draw_similarity_profile(run.matrix.similarity, words),
         "scores": draw_scores(run.scores, run.summary, words),
-        "confusion": draw_confusion(chosen["confusion"], run.classes, words),
-        "roc": draw_roc(chosen["roc"], chosen["classes"], words),
+        "confusion": draw_confusion(chosen.confusion, run.classes, words),
+        "roc": draw_roc(chosen.roc, chosen.classes, words),
     }
-    if "calibration" in run.evaluation:
-        figures["reliability"] = draw_reliability(run.evaluation["calibration"], words)
+    if run.evaluation.calibration:
+        figures["reliability"] = draw_reliability(run.evaluation.calibration, words)
     if histories := run.histories:
         figures["training"] = draw_training(histories, words)
-    if "learning_curve" in run.evaluation:
-        curve = run.evaluation["learning_curve"]
+    if curve := run.evaluation.learning_curve:
         figures["learning_curve"] = draw_learning_curve(curve, len(run.classes), words)
     return figures

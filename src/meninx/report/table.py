@@ -2,13 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from meninx.report.evaluation_file import Interval
 from meninx.report.language import MISSING, Words
 from meninx.report.latex import SIGN_DEFINITION, escape_latex, has_foreign_signs
+from meninx.results.evaluation import Interval
 
 _LATEX_ALIGNMENT = {
     "left": "l",
@@ -17,24 +17,6 @@ _LATEX_ALIGNMENT = {
 }
 # A spreadsheet runs a text cell that begins with one of these as a formula.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
-
-
-class Estimate(NamedTuple):
-    """A value with its 95 % interval."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, interval: Interval) -> "Estimate":
-        """Take an interval from a file."""
-        return cls(interval["value"], interval["low"], interval["high"])
-
-    @classmethod
-    def find(cls, intervals: Mapping[str, Interval], name: str) -> "Estimate | None":
-        """Take an interval from a file, if it is there."""
-        return cls.of(intervals[name]) if name in intervals else None
 
 
 class Probability(NamedTuple):
@@ -69,7 +51,7 @@ class Term(NamedTuple):
     shown: str
 
 
-Value = str | Term | int | float | Estimate | Probability | Share | Duration | CountAndShare | None
+Value = str | Term | int | float | Interval | Probability | Share | Duration | CountAndShare | None
 
 
 @dataclass(frozen=True)
@@ -218,8 +200,8 @@ def find_first_baseline(roles: Sequence[str]) -> frozenset[int]:
 
 
 def _show(value: Value, column: Column, words: Words) -> str:
-    if isinstance(value, Estimate):
-        return words.estimate(*value, decimals=column.decimals)
+    if isinstance(value, Interval):
+        return words.estimate(value.value, value.low, value.high, column.decimals)
     if isinstance(value, Share):
         return words.percent(value.value)
     if isinstance(value, Probability):
@@ -238,7 +220,7 @@ def _show(value: Value, column: Column, words: Words) -> str:
 
 
 def _csv_keys(key: str, kind: type) -> list[str]:
-    if kind is Estimate:
+    if kind is Interval:
         return [key, f"{key}_low", f"{key}_high"]
     if kind is CountAndShare:
         return [key, f"{key}_share"]
@@ -250,7 +232,7 @@ def _csv_fields(value: Value, kind: type) -> list[str]:
         return [""] * len(_csv_keys("", kind))
     if isinstance(value, Term):
         return [value.key]
-    parts = value if isinstance(value, tuple) else (value,)
+    parts = value if isinstance(value, tuple | Interval) else (value,)
     return ["" if part is None else _csv_field(part) for part in parts]
 
 

@@ -1,7 +1,5 @@
 """Two studies of the same images, side by side."""
 
-import json
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ import pandas as pd
 
 from meninx.errors import StudyError
 from meninx.evaluate import Predictions, compare
-from meninx.study.run_folder import RunFolder
+from meninx.results import RunFolder
 
 
 def compare_runs(run: Path, other: Path) -> dict[str, Any]:
@@ -59,13 +57,10 @@ def compare_runs(run: Path, other: Path) -> dict[str, Any]:
 
 def _read_chosen(run: Path) -> tuple[str, pd.DataFrame, list[str], str | None]:
     """Read the name and predictions of a run's chosen model, its samples in order, and its key."""
-    try:
-        chosen = json.loads((run / "summary.json").read_bytes())["chosen"]
-        samples = pd.read_csv(run / "cohort.csv")["sample"].tolist()
-        key = tomllib.loads((run / "study.toml").read_text()).get("pseudonyms_key")
-    except FileNotFoundError as error:
-        raise StudyError(f"{run} holds no finished study; run `meninx study` first") from error
-    result = RunFolder(run).read_model(chosen)
+    folder = RunFolder(run)
+    chosen = folder.summary.chosen
+    result = folder.read_model(chosen)
     if result is None:
         raise StudyError(f"{run} lacks the result of its chosen model {chosen}")
-    return chosen, result[0], samples, key
+    samples = [row.sample for row in folder.cohort]
+    return chosen, result[0], samples, folder.read_settings().get("pseudonyms_key")

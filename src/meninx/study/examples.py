@@ -9,7 +9,6 @@ models serve the sanity check of the heatmaps and, where lesions are marked, the
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -28,9 +27,9 @@ from meninx.explain import (
     randomize_weights,
 )
 from meninx.explain.lesions import find_lesion
-from meninx.files import write_whole
+from meninx.explain.sanity import THRESHOLD
 from meninx.finetune import Ensemble, FineTunedClassifier
-from meninx.study.run_folder import RunFolder
+from meninx.results import RunFolder, convert, schema
 from meninx.study.tasks import Task
 from meninx.study.workers import Workers
 
@@ -146,22 +145,30 @@ def write_examples(
     work = [(task, examples, cohort, predictions.predicted[0]) for task in again]
     explained = list(workers.run(_explain_fold, work))
     heatmaps = {row: heatmap for fold in explained for row, heatmap in fold.heatmaps.items()}
-    folder.write_json(
-        "examples.json",
-        [
-            _write_example(folder, cohort, predictions, example, heatmaps[example.row])
-            for example in examples
-        ],
-    )
-    marked = [one for fold in explained for one in fold.marked]
+    shown, pictures = [], {}
+    for example in examples:
+        described = _describe(cohort, predictions, example)
+        pixels = as_array(cohort.images[example.row])
+        pictures[described.image] = draw_image(pixels)
+        pictures[described.heatmap] = draw_overlay(pixels, heatmaps[example.row])
+        shown.append(described)
+    folder.write_examples(shown, pictures)
+    folder.write(_judge(explained))
+
+
+def _judge(explained: Sequence[FoldExplanation]) -> schema.Explanations:
+    """Judge the heatmaps by the sanity check, and by the lesions where some are marked."""
     sanity = Sanity.judge([each for fold in explained for each in fold.randomizations])
-    folder.write_json(
-        "explanations.json",
-        {
-            "method": "grad-cam",
-            "sanity": sanity.as_dict() if sanity else None,
-            "localisation": Localisation.average(marked).as_dict() if marked else None,
-        },
+    marked = [one for fold in explained for one in fold.marked]
+    found = Localisation.average(marked) if marked else None
+    return schema.Explanations(
+        method="grad-cam",
+        sanity=None
+        if sanity is None
+        else convert(schema.Sanity, sanity, passed=sanity.is_passed, threshold=THRESHOLD),
+        localisation=None
+        if found is None
+        else convert(schema.Localisation, found, better_than_chance=found.is_better_than_chance),
     )
 
 
@@ -248,25 +255,16 @@ def _explain_rows(
     return heatmaps
 
 
-def _write_example(
-    folder: RunFolder,
-    cohort: Cohort,
-    predictions: Predictions,
-    example: Example,
-    heatmap: np.ndarray,
-) -> dict[str, Any]:
-    image = as_array(cohort.images[example.row])
+def _describe(cohort: Cohort, predictions: Predictions, example: Example) -> schema.Example:
     name = str(cohort.sample_names[example.row])
-    overlay = draw_overlay(image, heatmap)
-    write_whole(folder.path / f"examples/{name}-image.png", draw_image(image))
-    write_whole(folder.path / f"examples/{name}-heatmap.png", overlay)
     probabilities = predictions.probabilities[0, example.row].tolist()
-    return {
-        "sample": name,
-        "label": predictions.classes[predictions.labels[example.row]],
-        "predicted": predictions.classes[example.predicted],
-        "probabilities": dict(zip(predictions.classes, probabilities, strict=True)),
-        "right": bool(predictions.labels[example.row] == example.predicted),
-        "image": f"examples/{name}-image.png",
-        "heatmap": f"examples/{name}-heatmap.png",
-    }
+    label = int(predictions.labels[example.row])
+    return schema.Example(
+        sample=name,
+        label=predictions.classes[label],
+        predicted=predictions.classes[example.predicted],
+        probabilities=dict(zip(predictions.classes, probabilities, strict=True)),
+        right=label == example.predicted,
+        image=f"examples/{name}-image.png",
+        heatmap=f"examples/{name}-heatmap.png",
+    )

@@ -18,8 +18,8 @@ from meninx.evaluate import (
     subsample_patients,
 )
 from meninx.study.plan import Model, Role
+from meninx.study.results import ModelResult
 from meninx.study.tasks import Task, run_task
-from meninx.study.verdict import ModelResult
 from meninx.study.workers import Workers
 
 FEWEST_SIZES = 3

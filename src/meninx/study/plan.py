@@ -1,14 +1,16 @@
 """The plan: which models a study runs, and why each of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 
 from meninx.backbones import Backbone
 from meninx.errors import StudyError
 from meninx.finetune import SCRATCH, Preset, Recipe, Strategy, count_trained, load_backbone
 from meninx.matrix import Advice
+from meninx.results import convert
+from meninx.results.schema import PlanFile, PlannedModel
 
 NEIGHBOUR_REASON = "Half as many stages as advised: was the advised cut right?"
 
@@ -90,12 +92,10 @@ class Model:
             return ()
         return tuple(dict.fromkeys((self.cut or "head", "head")))
 
-    def as_dict(self) -> dict[str, Any]:
+    def describe(self) -> PlannedModel:
         """Give the model as ``plan.json`` holds it."""
-        fields = {key: value for key, value in vars(self).items() if key != "name"}
         members = [member.name for member in self.members]
-        recipe = self.recipe and asdict(self.recipe)
-        return {"model": self.name, **fields, "recipe": recipe, "members": members}
+        return convert(PlannedModel, self, model=self.name, members=members)
 
 
 @dataclass(frozen=True)
@@ -213,13 +213,9 @@ class Plan:
         """The models that compete."""
         return tuple(model for model in self.models if model.role is Role.CANDIDATE)
 
-    def as_dict(self) -> dict[str, Any]:
+    def describe(self) -> PlanFile:
         """Give what ``plan.json`` holds."""
-        return {
-            "models": [{**model.as_dict(), "folds": self.folds} for model in self.models],
-            "left_out": [asdict(model) for model in self.left_out],
-            "predicted_seconds": self.predicted_seconds,
-        }
+        return convert(PlanFile, self, models=[model.describe() for model in self.models])
 
 
 def _make_simple_baselines(repeats: int) -> Iterator[Model]:

@@ -9,12 +9,14 @@ import pandas as pd
 from meninx.cohort import Cohort
 from meninx.evaluate import Predictions, Split, Splits
 from meninx.finetune import ActivationStore, Recipe, Strategy, compute_histograms
+from meninx.results import RunFolder
+from meninx.results.schema import HistoryRow
 from meninx.study.clock import Clock
+from meninx.study.fold_networks import FoldNetworks
 from meninx.study.plan import LeftOut, Model, Plan, Role
 from meninx.study.progress import StudyProgress
-from meninx.study.run_folder import RunFolder
+from meninx.study.results import ModelResult
 from meninx.study.tasks import Task, TaskResult, fill_activations, run_task
-from meninx.study.verdict import ModelResult
 from meninx.study.workers import Workers
 
 
@@ -84,8 +86,7 @@ class Runner:
                 table, _ = stored
                 table = table[table["repeat"] < least].reset_index(drop=True)
                 model = replace(result.model, repeats=least)
-                record = {**model.as_dict(), "seconds": result.seconds}
-                self.folder.write_model(model.name, table, record)
+                self.folder.write_model(model.describe(), table, result.seconds)
                 shortened[model.name] = ModelResult(model, self._order(table), result.seconds)
         return shortened
 
@@ -161,7 +162,7 @@ class Runner:
         for split in self.splits.of_repeats(repeats):
             # The examples are those of a candidate's first repeat.
             is_asked_for = model.role is Role.CANDIDATE and split.repeat == 0
-            kept = self.folder.fold_networks if is_asked_for else None
+            kept = FoldNetworks(self.folder.fold_networks) if is_asked_for else None
             yield Task(model, split, self.seed, self.cohort.is_cropped, self.workers.device, kept)
 
     def _write(self, model: Model, done: Sequence[tuple[Split, TaskResult]]) -> ModelResult:
@@ -170,10 +171,7 @@ class Runner:
         model = replace(model, repeats=repeats)
         table = self._tabulate(done)
         seconds = sum(result.seconds for _, result in done)
-        history = _tabulate_history(done)
-        if len(history):
-            self.folder.write_csv(f"models/{model.name}/history.csv", history)
-        self.folder.write_model(model.name, table, {**model.as_dict(), "seconds": seconds})
+        self.folder.write_model(model.describe(), table, seconds, _list_epochs(done))
         return ModelResult(model, self._order(table), seconds)
 
     def _read(self, model: Model) -> ModelResult | None:
@@ -181,7 +179,7 @@ class Runner:
             return None
         table, record = earlier
         return ModelResult(
-            replace(model, repeats=record["repeats"]), self._order(table), record["seconds"]
+            replace(model, repeats=record.repeats), self._order(table), record.seconds
         )
 
     def _average(self, model: Model, results: Mapping[str, ModelResult]) -> ModelResult:
@@ -192,7 +190,7 @@ class Runner:
         columns = [f"p_{label}" for label in self.cohort.classes]
         average[columns] = np.mean([table[columns].to_numpy() for table in whole], axis=0)
         seconds = sum(results[member.name].seconds for member in model.members)
-        self.folder.write_model(model.name, average, {**model.as_dict(), "seconds": seconds})
+        self.folder.write_model(model.describe(), average, seconds)
         return ModelResult(model, self._order(average), seconds)
 
     def _tabulate(self, done: Sequence[tuple[Split, TaskResult]]) -> pd.DataFrame:
@@ -225,13 +223,13 @@ class Runner:
         )
 
 
-def _tabulate_history(done: Sequence[tuple[Split, TaskResult]]) -> pd.DataFrame:
-    """Lay out how the loss fell: one row an epoch of each fit."""
-    return pd.DataFrame(
-        {"repeat": split.repeat, "fold": split.fold, **vars(epoch)}
+def _list_epochs(done: Sequence[tuple[Split, TaskResult]]) -> list[HistoryRow]:
+    """List how the loss fell: one row an epoch of each fit."""
+    return [
+        HistoryRow(split.repeat, split.fold, **vars(epoch))
         for split, result in done
         for epoch in result.history
-    )
+    ]
 
 
 def _keep_what_was_run(plan: Plan, results: Mapping[str, ModelResult], clock: Clock) -> Plan:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -27,15 +27,17 @@ from meninx.evaluate import (
 from meninx.finetune import Preset, Strategy, find_device
 from meninx.matrix import SizeSimilarityMatrix, Thresholds
 from meninx.ood import OODDetector
+from meninx.results import RunFolder, convert
+from meninx.results.schema import AuditFile, AuditFinding, Headline, MatrixFile, Summary
 from meninx.study.clock import Clock
 from meninx.study.examples import write_examples
+from meninx.study.fold_networks import FoldNetworks
 from meninx.study.further import run_learning_curve, run_nested
 from meninx.study.plan import Plan
 from meninx.study.progress import StudyProgress
-from meninx.study.run_folder import RunFolder
+from meninx.study.results import Results
 from meninx.study.runner import Runner
 from meninx.study.tasks import Task, fit_on_all
-from meninx.study.verdict import Verdict
 from meninx.study.workers import Workers, one_thread
 
 # One network at several depths: averaging depths takes more off the loss than averaging networks
@@ -157,52 +159,44 @@ class Study:
         findings = audit(self.cohort, self.strict)
         _refuse_errors(findings)
         self._refuse_unknown_classes()
-        folder.write_csv("cohort.csv", self.cohort.table())
-        folder.write_json("audit.json", _describe_findings(findings))
+        folder.write_cohort(self.cohort.table())
+        folder.write(AuditFile(tuple(map(_hide_files, findings))))
 
         progress.begin("matrix")
         matrix = SizeSimilarityMatrix.measure(self.cohort, self.backbones, self.seed, self.borders)
-        folder.write_json("matrix.json", matrix.as_dict())
+        folder.write(convert(MatrixFile, matrix.as_dict()))
 
         progress.begin("plan")
         splits = self._split()
         plan, clock = self._plan(matrix, splits, workers, started)
         progress.expect(plan.predicted_seconds or 0.0, clock.elapsed)
-        folder.write_json("plan.json", plan.as_dict())
+        folder.write(plan.describe())
 
         runner = Runner(self.cohort, splits, folder, self.seed, workers, clock, progress)
-        plan, results = runner.run(plan)
-        folder.write_json("plan.json", plan.as_dict())
+        plan, models = runner.run(plan)
+        folder.write(plan.describe())
 
-        verdict = Verdict.reach(results, self.seed, self.prevalence, self.aggregation)
-        folder.write_csv("scores.csv", verdict.scores_table())
+        results = Results.score(models, self.seed, self.prevalence, self.aggregation)
+        folder.write_scores(results.make_rows())
         with one_thread():
             ood = OODDetector.fit(self.cohort.images, self.cohort.groups)
-        curve = self._run_learning_curve(verdict, splits, workers, progress)
-        nested = self._run_nested(verdict, splits, workers, progress)
-        evaluation = {**verdict.as_dict(matrix, curve, nested), "ood": ood.as_dict()}
-        folder.write_json("evaluation.json", evaluation)
+        curve = self._run_learning_curve(results, splits, workers, progress)
+        nested = self._run_nested(results, splits, workers, progress)
+        folder.write(results.make_evaluation(matrix, curve, nested, ood))
 
         progress.begin("heatmaps")
-        chosen = verdict.chosen
+        chosen, networks = results.chosen, FoldNetworks(folder.fold_networks)
+        is_cropped = self.cohort.is_cropped
         tasks = [
-            Task(
-                chosen.model,
-                split,
-                self.seed,
-                self.cohort.is_cropped,
-                self.device,
-                folder.fold_networks,
-            )
+            Task(chosen.model, split, self.seed, is_cropped, self.device, networks)
             for split in splits.first_repeat
         ]
         write_examples(folder, self.cohort, chosen.predictions, tasks, workers)
-        folder.fold_networks.remove()
+        networks.remove()
 
         progress.begin("bundle")
-        self._write_bundle(folder, verdict, ood, workers)
-        seconds = time.perf_counter() - started
-        folder.write_json("summary.json", self._summarise(verdict, findings, splits, seconds))
+        self._write_bundle(folder, results, ood, workers)
+        folder.write(self._summarise(results, splits, time.perf_counter() - started))
 
     def plan(self, workers: int | None = None) -> Plan:
         """Measure the matrix and one short fit of each model, and plan, without running more."""
@@ -255,7 +249,7 @@ class Study:
 
     def _run_learning_curve(
         self,
-        verdict: Verdict,
+        results: Results,
         splits: Splits,
         workers: Workers,
         progress: StudyProgress,
@@ -267,23 +261,22 @@ class Study:
         """
         frozen = [
             name
-            for name, result in verdict.results.items()
+            for name, result in results.models.items()
             if result.model.strategy == Strategy.FROZEN
         ]
         if self.measures_learning_curve:
-            name = verdict.selection.chosen
+            name = results.selection.chosen
         elif frozen:
             name = frozen[0]
         else:
             return None
         progress.begin("curve")
-        result = verdict.results[name]
-        curve = run_learning_curve(self.cohort, splits, result, self.seed, workers)
+        curve = run_learning_curve(self.cohort, splits, results.models[name], self.seed, workers)
         return (name, curve) if curve else None
 
     def _run_nested(
         self,
-        verdict: Verdict,
+        results: Results,
         splits: Splits,
         workers: Workers,
         progress: StudyProgress,
@@ -291,23 +284,20 @@ class Study:
         if not self.nested:
             return None
         progress.begin("nested")
-        return run_nested(self.cohort, splits, verdict.results, self.seed, workers)
+        return run_nested(self.cohort, splits, results.models, self.seed, workers)
 
     def _write_bundle(
         self,
         folder: RunFolder,
-        verdict: Verdict,
+        results: Results,
         ood: OODDetector,
         workers: Workers,
     ) -> None:
         """Train the chosen model on all patients and write it as a bundle."""
-        chosen = verdict.chosen
-        cohort = self.cohort
-        classifier = fit_on_all(chosen.model, cohort, self.seed, workers)
-        headline = verdict.selection.headline
+        chosen = results.chosen
         Bundle.save(
             folder.path / "bundle",
-            classifier,
+            fit_on_all(chosen.model, self.cohort, self.seed, workers),
             self.cohort.classes,
             calibrate(chosen.predictions),
             facts={
@@ -319,7 +309,7 @@ class Study:
                     "classes": self.cohort.counts(),
                     "sha256": self.cohort.fingerprint,
                 },
-                "scores": _describe_accuracy(headline),
+                "scores": asdict(_describe_accuracy(results.selection.headline)),
                 "versions": _list_versions(),
             },
             ood=ood,
@@ -349,32 +339,24 @@ class Study:
             **_describe_allowed_copies(self.cohort),
         }
 
-    def _summarise(
-        self,
-        verdict: Verdict,
-        findings: Sequence[Finding],
-        splits: Splits,
-        seconds: float,
-    ) -> dict[str, Any]:
-        selection = verdict.selection
-        return {
-            "chosen": selection.chosen,
-            "headline": _describe_accuracy(selection.headline),
-            "naive": _describe_accuracy(selection.naive),
-            "images": len(self.cohort.samples),
-            "patients": len(np.unique(self.cohort.groups)),
-            "seconds": round(seconds, 1),
-            "seed": self.seed,
-            "versions": _list_versions(),
-            "synthetic": self.cohort.synthetic,
-            "patients_known": self.cohort.patients_known,
-            "classes": self.cohort.counts(),
-            "folds": splits.folds,
-            "repeats": splits.repeats,
-            "notes": []
-            if splits.folds == self.folds
-            else [_explain_folds(self.folds, splits.folds)],
-        }
+    def _summarise(self, results: Results, splits: Splits, seconds: float) -> Summary:
+        selection, used = results.selection, splits.folds
+        return Summary(
+            chosen=selection.chosen,
+            headline=_describe_accuracy(selection.headline),
+            naive=_describe_accuracy(selection.naive),
+            images=len(self.cohort.samples),
+            patients=len(np.unique(self.cohort.groups)),
+            seconds=round(seconds, 1),
+            seed=self.seed,
+            versions=_list_versions(),
+            synthetic=self.cohort.synthetic,
+            patients_known=self.cohort.patients_known,
+            classes=self.cohort.counts(),
+            folds=used,
+            repeats=splits.repeats,
+            notes=() if used == self.folds else (_explain_folds(self.folds, used),),
+        )
 
 
 def _refuse_errors(findings: Sequence[Finding]) -> None:
@@ -397,19 +379,13 @@ def _describe_allowed_copies(cohort: Cohort) -> dict[str, Any]:
     return {"allowed_copies": {"pairs": len(pixels), "sha256": checksum}}
 
 
-def _describe_findings(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Describe findings for ``audit.json``: by pseudonym, since a file name may hold a name."""
-    return {
-        "findings": [{**finding.as_dict(), "files": list(finding.samples)} for finding in findings]
-    }
+def _hide_files(finding: Finding) -> AuditFinding:
+    """Name a finding's images by pseudonym, since a file name may hold a patient's name."""
+    return convert(AuditFinding, finding, files=finding.samples)
 
 
-def _describe_accuracy(estimate: Estimate) -> dict[str, float]:
-    return {
-        "balanced_accuracy": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-    }
+def _describe_accuracy(estimate: Estimate) -> Headline:
+    return convert(Headline, estimate, balanced_accuracy=estimate.value)
 
 
 def _explain_folds(asked: int, used: int) -> str:

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
-from meninx.report.evaluation_file import CurvePoint, Forecast, Interval, LearningCurve
 from meninx.report.figures.style import (
     BLUE,
     GREY,
@@ -19,6 +18,7 @@ from meninx.report.figures.style import (
     number_formatter,
 )
 from meninx.report.language import Words
+from meninx.results.evaluation import CurvePoint, Forecast, Interval, LearningCurve
 
 
 @house_style()
@@ -36,11 +36,11 @@ def draw_learning_curve(curve: LearningCurve, classes: int, words: Words) -> Fig
     """
     figure, axes = new_figure(height=3.4)
     axes.set_xscale("log")
-    _draw_fit(axes, curve["curve"], words)
-    for point in curve["points"]:
-        _draw_point(axes, point["patients"], point["balanced_accuracy"], "o", BLUE)
-    for row, size in zip(curve["forecast"], _find_forecast_sizes(curve), strict=True):
-        _draw_point(axes, size, row["balanced_accuracy"], "D", VERMILION)
+    _draw_fit(axes, curve.curve, words)
+    for point in curve.points:
+        _draw_point(axes, point.patients, point.balanced_accuracy, "o", BLUE)
+    for row, size in zip(curve.forecast, _find_forecast_sizes(curve), strict=True):
+        _draw_point(axes, size, row.balanced_accuracy, "D", VERMILION)
         _name_forecast(axes, row, size, words)
     axes.plot([], [], "o", color=BLUE, label=words("learning_curve.measured"))
     axes.plot(
@@ -59,24 +59,16 @@ def draw_learning_curve(curve: LearningCurve, classes: int, words: Words) -> Fig
 
 def _find_forecast_sizes(curve: LearningCurve) -> list[float]:
     """Place the forecasts on the axis of training patients; the file counts whole cohorts."""
-    largest = max((point["patients"] for point in curve["points"]), default=1.0)
-    return [largest * row["factor"] for row in curve["forecast"]]
+    largest = max((point.patients for point in curve.points), default=1.0)
+    return [largest * row.factor for row in curve.forecast]
 
 
 def _draw_fit(axes: Axes, curve: Sequence[CurvePoint], words: Words) -> None:
     """Draw the fitted curve and the band of its uncertainty, as far as both are known."""
-    patients = [point["patients"] for point in curve]
-    low, value, high = (
-        np.array(
-            [
-                [point["balanced_accuracy"][end] for end in ("low", "value", "high")]
-                for point in curve
-            ],
-            dtype=float,  # what is not known becomes NaN, which is not drawn
-        )
-        .reshape(-1, 3)
-        .T
-    )
+    patients = [point.patients for point in curve]
+    # What is not known becomes NaN, which is not drawn.
+    scores = np.array([[*point.balanced_accuracy] for point in curve], dtype=float)
+    value, low, high = scores.reshape(-1, 3).T
     axes.plot(patients, value, color=INK, label=words("learning_curve.fit"))
     axes.fill_between(
         patients,
@@ -90,25 +82,25 @@ def _draw_fit(axes: Axes, curve: Sequence[CurvePoint], words: Words) -> None:
 
 
 def _draw_point(axes: Axes, patients: float, score: Interval, marker: str, color: str) -> None:
-    if score["value"] is None:
+    if score.value is None:
         return
-    if score["low"] is not None and score["high"] is not None:
-        axes.plot([patients] * 2, [score["low"], score["high"]], color=color, linewidth=1.2)
+    if score.low is not None and score.high is not None:
+        axes.plot([patients] * 2, [score.low, score.high], color=color, linewidth=1.2)
     edge = INK if marker == "D" else color
-    axes.plot(patients, score["value"], marker, color=color, markeredgecolor=edge, zorder=3)
+    axes.plot(patients, score.value, marker, color=color, markeredgecolor=edge, zorder=3)
 
 
 def _name_forecast(axes: Axes, row: Forecast, size: float, words: Words) -> None:
-    score = row["balanced_accuracy"]
-    if score["value"] is None:
+    score = row.balanced_accuracy
+    if score.value is None:
         return
     axes.annotate(
         words(
             "learning_curve.forecast_label",
-            factor=words.number(row["factor"], 0),
-            value=words.number(score["value"]),
+            factor=words.number(row.factor, 0),
+            value=words.number(score.value),
         ),
-        (size, score["value"] if score["low"] is None else score["low"]),
+        (size, score.value if score.low is None else score.low),
         xytext=(0, -6),
         textcoords="offset points",
         ha="center",
@@ -118,7 +110,7 @@ def _name_forecast(axes: Axes, row: Forecast, size: float, words: Words) -> None
 
 
 def _dress_axes(axes: Axes, curve: LearningCurve, words: Words) -> None:
-    sizes = [point["patients"] for point in curve["points"]] + _find_forecast_sizes(curve)
+    sizes = [point.patients for point in curve.points] + _find_forecast_sizes(curve)
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(sizes))))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(number_formatter(words, 0))

@@ -19,7 +19,7 @@ from meninx.report.figures.style import (
     spread,
 )
 from meninx.report.language import Words
-from meninx.report.run_files import MatrixFile, Reference
+from meninx.results.schema import MatrixFile, Reference
 
 QUADRANTS = {"Q2": (0, 1), "Q1": (1, 1), "Q4": (0, 0), "Q3": (1, 0)}  # (different, large)
 
@@ -38,19 +38,19 @@ def draw_matrix(matrix: MatrixFile, words: Words) -> Figure:
     words
         The words of a language.
     """
-    similarity, size, references = matrix["similarity"], matrix["size"], _references(matrix)
+    similarity, size, references = matrix.similarity, matrix.size, _references(matrix)
     figure, axes = new_figure(height=4.6)
     axes.spines[:].set_visible(True)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(
         *_limits(
-            [similarity["low"], similarity["high"], *(reference["kl"] for reference in references)],
-            similarity["threshold"],
+            [similarity.low, similarity.high, *(reference.kl for reference in references)],
+            similarity.threshold,
             factor=14,
         )
     )
-    axes.set_ylim(*_limits([size["per_class"]], size["border"], factor=250))
+    axes.set_ylim(*_limits([size.per_class], size.threshold, factor=250))
     for quadrant in QUADRANTS:
         _draw_quadrant(axes, quadrant, matrix, words)
     _draw_borders(axes, matrix, words)
@@ -67,8 +67,8 @@ def draw_matrix(matrix: MatrixFile, words: Words) -> Figure:
 
 def _references(matrix: MatrixFile) -> list[Reference]:
     """Give the references that a logarithmic axis can show, the nearest to ImageNet first."""
-    references = [reference for reference in matrix.get("references", []) if reference["kl"] > 0]
-    return sorted(references, key=lambda reference: reference["kl"])
+    references = [reference for reference in matrix.references if reference.kl > 0]
+    return sorted(references, key=lambda reference: reference.kl)
 
 
 def _limits(values: Sequence[float], border: float, factor: float) -> tuple[float, float]:
@@ -80,7 +80,7 @@ def _limits(values: Sequence[float], border: float, factor: float) -> tuple[floa
 
 def _draw_quadrant(axes: Axes, quadrant: str, matrix: MatrixFile, words: Words) -> None:
     column, row = QUADRANTS[quadrant]
-    is_ours = quadrant == matrix["quadrant"]
+    is_ours = quadrant == matrix.quadrant
     top = row / 2 + 0.465
     if is_ours:
         axes.fill_between(
@@ -118,17 +118,17 @@ def _draw_quadrant(axes: Axes, quadrant: str, matrix: MatrixFile, words: Words) 
 
 def _place(axes: Axes, matrix: MatrixFile) -> tuple[float, float]:
     """Give where the cohort stands as shares of the axes, from the left and from below."""
-    point = (matrix["similarity"]["kl"], matrix["size"]["per_class"])
+    point = (matrix.similarity.kl, matrix.size.per_class)
     across, up = axes.transAxes.inverted().transform(axes.transData.transform(point))
     return float(across), float(up)
 
 
 def _draw_borders(axes: Axes, matrix: MatrixFile, words: Words) -> None:
-    threshold, border = matrix["similarity"]["threshold"], matrix["size"]["border"]
+    threshold, border = matrix.similarity.threshold, matrix.size.threshold
     axes.axvline(threshold, color=GREY, linewidth=0.8, zorder=1)
     axes.axhline(border, color=GREY, linewidth=0.8, zorder=1)
     # Each label keeps to the side of its line where the cohort is not.
-    is_left_free = matrix["quadrant"] == "Q1"
+    is_left_free = matrix.quadrant == "Q1"
     axes.text(
         0.005 if is_left_free else 0.995,
         border * 1.06,
@@ -139,7 +139,7 @@ def _draw_borders(axes: Axes, matrix: MatrixFile, words: Words) -> None:
         fontsize=7,
         color=GREY,
     )
-    is_left_free = matrix["quadrant"] in ("Q1", "Q3")
+    is_left_free = matrix.quadrant in ("Q1", "Q3")
     axes.text(
         threshold / 1.03 if is_left_free else threshold * 1.03,
         0.012,
@@ -153,8 +153,8 @@ def _draw_borders(axes: Axes, matrix: MatrixFile, words: Words) -> None:
 
 
 def _draw_cohort(axes: Axes, matrix: MatrixFile, words: Words) -> None:
-    similarity, per_class = matrix["similarity"], matrix["size"]["per_class"]
-    kl, low, high = similarity["kl"], similarity["low"], similarity["high"]
+    similarity, per_class = matrix.similarity, matrix.size.per_class
+    kl, low, high = similarity.kl, similarity.low, similarity.high
     axes.errorbar(
         kl,
         per_class,
@@ -171,8 +171,8 @@ def _draw_cohort(axes: Axes, matrix: MatrixFile, words: Words) -> None:
     )
     text = words(
         "matrix.cohort",
-        images=matrix["images"],
-        patients=matrix["patients"],
+        images=matrix.images,
+        patients=matrix.patients,
         per_class=words.number(per_class, 1),
         kl=words.estimate(kl, low, high, 3),
     )
@@ -197,7 +197,7 @@ def _draw_references(axes: Axes, references: Sequence[Reference], words: Words) 
     if not references:
         return
     low, high = axes.get_xlim()
-    across = [math.log(reference["kl"] / low) / math.log(high / low) for reference in references]
+    across = [math.log(reference.kl / low) / math.log(high / low) for reference in references]
     for reference, x, label_x in zip(references, across, spread(across, 0.045), strict=True):
         axes.plot(
             [x, x, label_x],
@@ -210,7 +210,7 @@ def _draw_references(axes: Axes, references: Sequence[Reference], words: Words) 
         axes.text(
             label_x,
             1.045,
-            words.name("reference", reference["name"]),
+            words.name("reference", reference.name),
             rotation=32,
             rotation_mode="anchor",
             transform=axes.transAxes,

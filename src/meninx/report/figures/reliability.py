@@ -6,7 +6,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from meninx.report.evaluation_file import Calibration, ReliabilityBin
 from meninx.report.figures.style import (
     BLUE,
     INK,
@@ -16,6 +15,7 @@ from meninx.report.figures.style import (
     new_figure,
 )
 from meninx.report.language import Words
+from meninx.results.evaluation import Calibration, ReliabilityBin
 
 LARGEST_DOT = 110.0  # points squared, for the bin with most images
 RING = {"marker": "o", "facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.4}
@@ -35,12 +35,12 @@ def draw_reliability(calibration: Calibration, words: Words) -> Figure:
     """
     figure, axes = new_figure(height=3.7)
     frame_unit_square(axes, words("reliability.perfect"), words)
-    reliability = calibration["reliability"]
-    axes.plot(*_place(reliability["after"]), color=BLUE, linewidth=1.0, zorder=2)
-    axes.plot(*_place(reliability["before"]), "--", color=VERMILION, linewidth=1.0, zorder=2)
-    _mark_bins(axes, reliability["after"], SQUARE, words("reliability.after"))
+    before, after = calibration.before.bins, calibration.after.bins
+    axes.plot(*_place(after), color=BLUE, linewidth=1.0, zorder=2)
+    axes.plot(*_place(before), "--", color=VERMILION, linewidth=1.0, zorder=2)
+    _mark_bins(axes, after, SQUARE, words("reliability.after"))
     # Rings over squares: where the temperature changed nothing, both are seen.
-    _mark_bins(axes, reliability["before"], RING, words("reliability.before"))
+    _mark_bins(axes, before, RING, words("reliability.before"))
     axes.set_xlabel(words("reliability.confidence_axis"))
     axes.set_ylabel(words("reliability.accuracy_axis"))
     legend = axes.legend(
@@ -54,12 +54,12 @@ def draw_reliability(calibration: Calibration, words: Words) -> Figure:
 
 def _place(bins: Sequence[ReliabilityBin]) -> tuple[list[float], list[float]]:
     """Give where the bins lie, across and upwards."""
-    return [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
+    return [one.confidence for one in bins], [one.accuracy for one in bins]
 
 
 def _mark_bins(
     axes: Axes, bins: Sequence[ReliabilityBin], mark: Mapping[str, Any], label: str
 ) -> None:
-    most = max((one["images"] for one in bins), default=1)
-    sizes = [LARGEST_DOT * one["images"] / max(most, 1) for one in bins]
+    most = max((one.images for one in bins), default=1)
+    sizes = [LARGEST_DOT * one.images / max(most, 1) for one in bins]
     axes.scatter(*_place(bins), s=sizes, zorder=3, clip_on=False, label=label, **mark)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from meninx.report.evaluation_file import ClassScores, Curve
 from meninx.report.figures.style import (
     DASHES,
     SERIES,
@@ -14,6 +13,7 @@ from meninx.report.figures.style import (
     wrap,
 )
 from meninx.report.language import Words
+from meninx.results.evaluation import ClassScores, Curve
 
 
 @house_style()
@@ -33,11 +33,11 @@ def draw_roc(
     """
     figure, axes = new_figure(height=3.9)
     frame_unit_square(axes, words("roc.chance"), words)
-    images = sum(scores["images"] for scores in classes.values())
+    images = sum(scores.images for scores in classes.values())
     for number, (label, curve) in enumerate(curves.items()):
         axes.plot(
-            curve["false_positive_rate"],
-            curve["true_positive_rate"],
+            curve.false_positive_rate,
+            curve.true_positive_rate,
             color=SERIES[number % len(SERIES)],
             linestyle=DASHES[number % len(DASHES)],
             linewidth=1.7,
@@ -59,11 +59,11 @@ def draw_roc(
 
 
 def _tell_curve(label: str, scores: ClassScores, images: int, words: Words) -> str:
-    auc = scores["auc"]
+    auc = scores.auc
     return words(
         "roc.class",
         label=wrap(label, 26),
-        auc=words.estimate(auc["value"], auc["low"], auc["high"]),
-        images=scores["images"],
+        auc=words.estimate(*auc),
+        images=scores.images,
         total=images,
     )

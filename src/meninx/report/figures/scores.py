@@ -17,9 +17,9 @@ from meninx.report.figures.style import (
     wrap,
 )
 from meninx.report.language import Words
-from meninx.report.run_files import ScoreRow, Summary
-from meninx.report.table import Estimate
 from meninx.report.tables import balanced_accuracy
+from meninx.results.evaluation import Interval
+from meninx.results.schema import ScoreRow, Summary
 
 NAME_WIDTH = 40  # characters of a model's name in one line
 
@@ -37,33 +37,33 @@ def draw_scores(scores: Sequence[ScoreRow], summary: Summary, words: Words) -> F
     words
         The words of a language.
     """
-    headline = summary["headline"]
-    lines = max(wrap(row["model"], NAME_WIDTH).count("\n") + 1 for row in scores)
+    headline = summary.headline
+    lines = max(wrap(row.model, NAME_WIDTH).count("\n") + 1 for row in scores)
     figure, axes = new_figure(height=1.35 + (0.15 + 0.11 * lines) * len(scores))
-    _draw_chance(axes, 1 / len(summary["classes"]), words)
+    _draw_chance(axes, 1 / len(summary.classes), words)
     positions, names = [0.0], [words("scores.headline_row")]
-    result = Estimate(headline["balanced_accuracy"], headline["low"], headline["high"])
+    result = Interval(headline.balanced_accuracy, headline.low, headline.high)
     _draw_row(axes, 0.0, result, words, marker="D", color=VERMILION, face=VERMILION)
     group = "headline"
     for row in scores:
-        gap = 1.0 if row["role"] == group else 1.5
-        if row["role"] != group:
+        gap = 1.0 if row.role == group else 1.5
+        if row.role != group:
             axes.axhline(positions[-1] + gap / 2, color=PALE, linewidth=0.7, zorder=0)
-        group = row["role"]
+        group = row.role
         positions.append(positions[-1] + gap)
         if group == "baseline":
             look = {"marker": "s", "color": GREY, "face": "white"}
         else:
             look = {"marker": "o", "color": BLUE, "face": BLUE}
         _draw_row(axes, positions[-1], balanced_accuracy(row), words, **look)
-        name = wrap(row["model"], NAME_WIDTH)
-        is_chosen = row["model"] == summary["chosen"]
+        name = wrap(row.model, NAME_WIDTH)
+        is_chosen = row.model == summary.chosen
         names.append(words("scores.chosen_row", model=name) if is_chosen else name)
     axes.set_yticks(positions, names)
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set_ylim(positions[-1] + 0.6, -0.6)
     _dress_axes(axes, words)
-    axes.set_xlabel(words("scores.axis", images=summary["images"], patients=summary["patients"]))
+    axes.set_xlabel(words("scores.axis", images=summary.images, patients=summary.patients))
     return figure
 
 
@@ -91,7 +91,7 @@ def _dress_axes(axes: Axes, words: Words) -> None:
 
 
 def _draw_row(
-    axes: Axes, position: float, score: Estimate, words: Words, marker: str, color: str, face: str
+    axes: Axes, position: float, score: Interval, words: Words, marker: str, color: str, face: str
 ) -> None:
     if score.value is not None:
         low = score.value if score.low is None else score.low

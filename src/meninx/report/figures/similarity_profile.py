@@ -20,7 +20,7 @@ from meninx.report.figures.style import (
     wrap,
 )
 from meninx.report.language import Words
-from meninx.report.run_files import Similarity
+from meninx.results.schema import Similarity
 
 SMALLEST = 1e-4  # nats; nearer than this is drawn as this, since zero has no logarithm
 
@@ -39,8 +39,8 @@ def draw_similarity_profile(similarity: Similarity, words: Words) -> Figure:
     figure, axes = new_figure(height=2.9)
     axes.set_yscale("log")
     stages = [
-        (stage, np.maximum([layer["kl"] for layer in layers], SMALLEST))
-        for stage, layers in groupby(similarity["layers"], key=lambda layer: layer["stage"])
+        (stage, np.maximum([layer.kl for layer in layers], SMALLEST))
+        for stage, layers in groupby(similarity.layers, key=lambda layer: layer.stage)
     ]
     _draw_stages(axes, [kl for _, kl in stages], words)
     _draw_means(axes, similarity, words)
@@ -50,7 +50,7 @@ def draw_similarity_profile(similarity: Similarity, words: Words) -> Figure:
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(plain_formatter(words))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(words("profile.depth_axis", layers=len(similarity["layers"])))
+    axes.set_xlabel(words("profile.depth_axis", layers=len(similarity.layers)))
     axes.set_ylabel(words("profile.distance_axis"))
     figure.legend(loc="outside upper left", ncols=2, fontsize=7.5)
     return figure
@@ -84,20 +84,20 @@ def _draw_stages(axes: Axes, stages: Sequence[np.ndarray], words: Words) -> None
 
 def _draw_means(axes: Axes, similarity: Similarity, words: Words) -> None:
     axes.axhline(
-        similarity["kl"],
+        similarity.kl,
         color=VERMILION,
         linewidth=1.1,
         zorder=1,
         label=words(
             "profile.mean",
-            kl=words.estimate(similarity["kl"], similarity["low"], similarity["high"], 3),
+            kl=words.estimate(similarity.kl, similarity.low, similarity.high, 3),
         ),
     )
     axes.axhline(
-        similarity["threshold"],
+        similarity.threshold,
         color=GREY,
         linewidth=0.9,
         linestyle="--",
         zorder=1,
-        label=words("profile.threshold", threshold=words.number(similarity["threshold"])),
+        label=words("profile.threshold", threshold=words.number(similarity.threshold)),
     )

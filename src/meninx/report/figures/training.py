@@ -14,7 +14,7 @@ from meninx.report.figures.style import (
     number_formatter,
 )
 from meninx.report.language import Words
-from meninx.report.run_files import HistoryRow
+from meninx.results.schema import HistoryRow
 
 
 @house_style()
@@ -30,8 +30,8 @@ def draw_training(histories: Mapping[str, Sequence[HistoryRow]], words: Words) -
     """
     figure, axes = new_figure(height=3.0)
     for index, (model, rows) in enumerate(histories.items()):
-        epochs = sorted({row["epoch"] for row in rows})
-        losses = [[row["loss"] for row in rows if row["epoch"] == one] for one in epochs]
+        epochs = sorted({row.epoch for row in rows})
+        losses = [[row.loss for row in rows if row.epoch == one] for one in epochs]
         color = SERIES[index % len(SERIES)]
         axes.plot(
             epochs,

@@ -1,14 +1,14 @@
 """What the audit found, and in which images."""
 
 from meninx.report.language import Words
-from meninx.report.run_files import AuditFinding
+from meninx.results.schema import AuditFinding
 
 SHOWN_SAMPLES = 8  # pseudonyms named with one finding; the rest are counted
 
 
 def tell_affected(finding: AuditFinding, images: int, words: Words) -> str:
     """Name the samples of a finding, or the first of them; that it is all of so many images."""
-    samples = finding["files"]
+    samples = finding.files
     if not samples:
         return ""
     shown = ", ".join(samples[:SHOWN_SAMPLES])

@@ -1,64 +1,64 @@
 """What can be trusted: probabilities, sets, flags of foreign images, heatmaps."""
 
-from meninx.report.evaluation_file import Interval
 from meninx.report.language import Words
-from meninx.report.run_folder import RunFolder
+from meninx.results import RunFolder
+from meninx.results.evaluation import Interval
 
 
 def tell_calibration(run: RunFolder, words: Words) -> list[str]:
     """Say how far probabilities miss, and how far they would in any case with so few images."""
-    calibration = run.evaluation.get("calibration")
+    calibration = run.evaluation.calibration
     if calibration is None:
         return []
-    before, after = calibration["error_before"], calibration["error_after"]
-    is_unchanged = round(calibration["temperature"], 2) == 1
-    perfect = calibration["error_if_perfect_after"]
+    before, after = calibration.before.error, calibration.after.error
+    is_unchanged = round(calibration.temperature, 2) == 1
+    perfect = calibration.after.error_if_perfect
     return [
         words("calibration.meaning"),
         words(
             "calibration.errors",
-            before=words.estimate(before["value"], before["low"], before["high"]),
-            after=words.estimate(after["value"], after["low"], after["high"]),
-            temperature=words.number(calibration["temperature"]),
+            before=words.estimate(*before),
+            after=words.estimate(*after),
+            temperature=words.number(calibration.temperature),
         ),
         *([words("calibration.unchanged")] if is_unchanged else []),
-        words("calibration.bias", perfect=words.number(perfect), images=run.summary["images"]),
+        words("calibration.bias", perfect=words.number(perfect), images=run.summary.images),
         _judge_calibration(after, perfect, words),
     ]
 
 
 def _judge_calibration(error: Interval, perfect: float, words: Words) -> str:
-    if error["value"] is None or error["value"] <= perfect:
+    if error.value is None or error.value <= perfect:
         return words("calibration.as_perfect")
-    if error["low"] is not None and error["low"] > 0:
+    if error.low is not None and error.low > 0:
         return words("calibration.worse")
     return words("calibration.cannot_tell_from_perfect")
 
 
 def tell_prediction_sets(run: RunFolder, words: Words) -> list[str]:
     """Say what the sets promise, whether they keep it, and how often they cannot tell."""
-    sets = run.evaluation.get("prediction_sets")
+    sets = run.evaluation.prediction_sets
     if sets is None:
         return []
-    coverage, cannot_tell = sets["coverage"], sets["cannot_tell"]
-    is_by_class = sets["is_class_conditional"]
-    is_below = coverage["high"] is not None and coverage["high"] < sets["level"]
+    coverage = sets.coverage
+    is_by_class = sets.is_class_conditional
+    is_below = coverage.high is not None and coverage.high < sets.level
     return [
-        words("prediction_sets.meaning", level=words.percent(sets["level"])),
+        words("prediction_sets.meaning", level=words.percent(sets.level)),
         words(
             "prediction_sets.coverage",
-            level=words.percent(sets["level"]),
-            coverage=words.percent(coverage["value"]),
-            low=words.percent(coverage["low"]),
-            high=words.percent(coverage["high"]),
+            level=words.percent(sets.level),
+            coverage=words.percent(coverage.value),
+            low=words.percent(coverage.low),
+            high=words.percent(coverage.high),
         ),
         *([words("prediction_sets.below")] if is_below else []),
         words(
             "prediction_sets.cannot_tell",
-            count=cannot_tell["images"],
-            share=words.percent(cannot_tell["share"]),
-            several=cannot_tell["several"],
-            empty=cannot_tell["empty"],
+            count=sets.cannot_tell,
+            share=words.percent(sets.share_cannot_tell),
+            several=round(sets.several),
+            empty=round(sets.empty),
         ),
         words("prediction_sets.by_class" if is_by_class else "prediction_sets.together"),
     ]
@@ -66,23 +66,23 @@ def tell_prediction_sets(run: RunFolder, words: Words) -> list[str]:
 
 def tell_ood(run: RunFolder, words: Words) -> list[str]:
     """Say how often images that belong here are flagged as foreign."""
-    ood = run.evaluation.get("ood")
+    ood = run.evaluation.ood
     if ood is None:
         return []
-    rate = ood["false_alarm_rate"]
+    rate = ood.false_alarm_rate
     sentences = [
         words("ood.meaning"),
         words(
             "ood.false_alarms",
-            rate=words.percent(rate["value"]),
-            low=words.percent(rate["low"]),
-            high=words.percent(rate["high"]),
+            rate=words.percent(rate.value),
+            low=words.percent(rate.low),
+            high=words.percent(rate.high),
         ),
     ]
-    if "alarms" in ood and "images" in ood:
-        sentences.append(words("ood.counts", alarms=ood["alarms"], images=ood["images"]))
-    if "level" in ood:
-        sentences.append(words("ood.level", level=words.percent(ood["level"])))
+    if ood.alarms is not None and ood.images is not None:
+        sentences.append(words("ood.counts", alarms=ood.alarms, images=ood.images))
+    if ood.level is not None:
+        sentences.append(words("ood.level", level=words.percent(ood.level)))
     return [*sentences, words("ood.limits")]
 
 
@@ -90,35 +90,34 @@ def tell_sanity(run: RunFolder, words: Words) -> list[str]:
     """Say whether the heatmaps depend on what the network learned."""
     if run.explanations is None:
         return []
-    sanity = run.explanations["sanity"]
+    sanity = run.explanations.sanity
     if sanity is None:
         return [words("sanity.not_done")]
-    has_passed = sanity["passed"]
     return [
         words("sanity.meaning"),
         words(
-            "sanity.passed" if has_passed else "sanity.failed",
-            similarity=words.estimate(sanity["similarity"], sanity["low"], sanity["high"]),
-            threshold=words.number(sanity["threshold"]),
-            images=sanity["images"],
+            "sanity.passed" if sanity.passed else "sanity.failed",
+            similarity=words.estimate(sanity.similarity, sanity.low, sanity.high),
+            threshold=words.number(sanity.threshold),
+            images=sanity.images,
         ),
     ]
 
 
 def tell_localisation(run: RunFolder, words: Words) -> list[str]:
     """Say whether the heatmaps find the lesions; nothing where no lesion was drawn."""
-    found = run.explanations and run.explanations["localisation"]
-    if not found:
+    found = run.explanations.localisation if run.explanations else None
+    if found is None:
         return []
-    mass, chance, is_better = found["mass"], found["chance"], found["better_than_chance"]
+    mass, chance, is_better = found.mass, found.chance, found.better_than_chance
     return [
         words(
             "localisation.compared",
-            mass=words.percent(mass["value"]),
-            low=words.percent(mass["low"]),
-            high=words.percent(mass["high"]),
-            chance=words.percent(chance["value"]),
-            images=found["images"],
+            mass=words.percent(mass.value),
+            low=words.percent(mass.low),
+            high=words.percent(mass.high),
+            chance=words.percent(chance.value),
+            images=found.images,
         ),
         words("localisation.better" if is_better else "localisation.not_better"),
     ]

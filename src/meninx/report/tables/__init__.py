@@ -5,7 +5,6 @@ does without are not among them.
 """
 
 from meninx.report.language import Words
-from meninx.report.run_folder import RunFolder
 from meninx.report.table import Table
 from meninx.report.tables.chosen import (
     make_classes_table,
@@ -29,6 +28,7 @@ from meninx.report.tables.trust import (
     make_prediction_sets_table,
     make_sanity_table,
 )
+from meninx.results import RunFolder
 
 __all__ = ["balanced_accuracy", "make_tables"]
 

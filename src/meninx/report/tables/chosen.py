@@ -2,26 +2,25 @@
 
 from itertools import chain
 
-from meninx.report.evaluation_file import ClassScores
 from meninx.report.language import Words
-from meninx.report.run_folder import RunFolder
 from meninx.report.table import (
     Column,
     CountAndShare,
-    Estimate,
     Share,
     Table,
     Term,
     Value,
     count_decimals,
 )
+from meninx.results import RunFolder
+from meninx.results.evaluation import PatientClassScores
 
 
 def make_measures_table(run: RunFolder, words: Words) -> Table:
     """Give every measure of the chosen model, by patient beside by image where both exist."""
-    by_image = run.evaluation["models"][run.summary["chosen"]]["scores"]
-    patient_level = run.evaluation.get("patient_level")
-    by_patient = patient_level["scores"] if patient_level else {}
+    by_image = run.evaluation.models[run.summary.chosen].scores
+    patient_level = run.evaluation.patient_level
+    by_patient = patient_level.scores if patient_level else {}
     return Table(
         name="measures",
         caption=words("measures.caption"),
@@ -35,8 +34,8 @@ def make_measures_table(run: RunFolder, words: Words) -> Table:
         rows=[
             [
                 Term(measure, words.name("measure", measure)),
-                Estimate.of(score),
-                *([Estimate.find(by_patient, measure)] if by_patient else []),
+                score,
+                *([by_patient.get(measure)] if by_patient else []),
                 words.name("better", measure),
             ]
             for measure, score in by_image.items()
@@ -46,7 +45,7 @@ def make_measures_table(run: RunFolder, words: Words) -> Table:
 
 def make_confusion_table(run: RunFolder, words: Words) -> Table:
     """Cross the true classes with the predicted ones."""
-    confusion = run.evaluation["chosen"]["confusion"]
+    confusion = run.evaluation.chosen.confusion
     decimals = count_decimals(chain.from_iterable(confusion))
     rows: list[list[Value]] = []
     for label, counts in zip(run.classes, confusion, strict=True):
@@ -81,8 +80,8 @@ def make_classes_table(run: RunFolder, words: Words) -> Table:
             *_make_score_columns(words),
         ],
         rows=[
-            [label, scores.get("images"), *_describe_scores(scores)]
-            for label, scores in run.evaluation["chosen"]["classes"].items()
+            [label, scores.images, *_describe_scores(scores)]
+            for label, scores in run.evaluation.chosen.classes.items()
         ],
     )
 
@@ -90,13 +89,13 @@ def make_classes_table(run: RunFolder, words: Words) -> Table:
 def make_predictive_values_table(run: RunFolder, words: Words) -> Table | None:
     """Tell what the answer "this class" and the answer "not this class" are worth."""
     values = {
-        label: scores["predictive_values"]
-        for label, scores in run.evaluation["chosen"]["classes"].items()
-        if "predictive_values" in scores
+        label: scores.predictive_values
+        for label, scores in run.evaluation.chosen.classes.items()
+        if scores.predictive_values
     }
     if not values:
         return None
-    is_of_cohort = all(value["is_cohort_prevalence"] for value in values.values())
+    is_of_cohort = all(value.is_cohort_prevalence for value in values.values())
     return Table(
         name="predictive_values",
         caption=words("predictive_values.caption"),
@@ -111,12 +110,7 @@ def make_predictive_values_table(run: RunFolder, words: Words) -> Table | None:
             Column("npv", words("column.npv")),
         ],
         rows=[
-            [
-                label,
-                Share(value["prevalence"]),
-                Estimate.of(value["ppv"]),
-                Estimate.of(value["npv"]),
-            ]
+            [label, Share(value.prevalence), value.ppv, value.npv]
             for label, value in values.items()
         ],
     )
@@ -124,13 +118,13 @@ def make_predictive_values_table(run: RunFolder, words: Words) -> Table | None:
 
 def make_patient_classes_table(run: RunFolder, words: Words) -> Table | None:
     """Score each class against all others where patients are classified."""
-    level = run.evaluation.get("patient_level")
+    level = run.evaluation.patient_level
     if level is None:
         return None
     return Table(
         name="patient_classes",
         caption=words("patient_classes.caption"),
-        note=words("patient_classes.note", patients=level["patients"]),
+        note=words("patient_classes.note", patients=level.patients),
         columns=[
             Column("class", words("column.class"), align="left"),
             *_make_score_columns(words),
@@ -139,7 +133,7 @@ def make_patient_classes_table(run: RunFolder, words: Words) -> Table | None:
         ],
         rows=[
             [label, *_describe_scores(scores), *_describe_predictive_values(scores)]
-            for label, scores in level["classes"].items()
+            for label, scores in level.classes.items()
         ],
     )
 
@@ -154,17 +148,10 @@ def _make_score_columns(words: Words) -> list[Column]:
     ]
 
 
-def _describe_scores(scores: ClassScores) -> list[Value]:
-    return [
-        scores["patients"],
-        Estimate.of(scores["sensitivity"]),
-        Estimate.of(scores["specificity"]),
-        Estimate.of(scores["auc"]),
-    ]
+def _describe_scores(scores: PatientClassScores) -> list[Value]:
+    return [scores.patients, scores.sensitivity, scores.specificity, scores.auc]
 
 
-def _describe_predictive_values(scores: ClassScores) -> list[Value]:
-    values = scores.get("predictive_values")
-    if values is None:
-        return [None, None]
-    return [Estimate.of(values["ppv"]), Estimate.of(values["npv"])]
+def _describe_predictive_values(scores: PatientClassScores) -> list[Value]:
+    values = scores.predictive_values
+    return [values.ppv, values.npv] if values else [None, None]

@@ -1,13 +1,9 @@
 """Tables that compare the models of a study."""
 
-from meninx.report.evaluation_file import Comparison
 from meninx.report.language import Words
-from meninx.report.run_files import ScoreRow
-from meninx.report.run_folder import RunFolder
 from meninx.report.table import (
     Column,
     Duration,
-    Estimate,
     Probability,
     Share,
     Table,
@@ -15,6 +11,9 @@ from meninx.report.table import (
     find_first_baseline,
     name_trained,
 )
+from meninx.results import RunFolder
+from meninx.results.evaluation import Comparison, Interval
+from meninx.results.schema import ScoreRow
 
 
 def make_scores_table(run: RunFolder, words: Words) -> Table:
@@ -39,41 +38,41 @@ def make_scores_table(run: RunFolder, words: Words) -> Table:
         ],
         rows=[
             [
-                row["model"],
-                name_trained(row["strategy"], words),
-                row["cut"],
-                row["backbone"],
-                row["role"],
+                row.model,
+                name_trained(row.strategy, words),
+                row.cut,
+                row.backbone,
+                row.role,
                 balanced_accuracy(row),
-                row["macro_f1"],
-                row["auc"],
-                row["log_loss"],
+                row.macro_f1,
+                row.auc,
+                row.log_loss,
                 _find_score(run, row, "brier"),
                 _find_score(run, row, "calibration_error"),
-                Duration(row["seconds"]),
+                Duration(row.seconds),
             ]
             for row in run.scores
         ],
-        breaks=find_first_baseline([row["role"] for row in run.scores]),
+        breaks=find_first_baseline([row.role for row in run.scores]),
         emphasised=frozenset(
-            number for number, row in enumerate(run.scores) if row["model"] == run.summary["chosen"]
+            number for number, row in enumerate(run.scores) if row.model == run.summary.chosen
         ),
     )
 
 
 def make_choice_table(run: RunFolder, words: Words) -> Table:
     """Tell how firmly the chosen model was chosen, and by how much it beats the others."""
-    selection = run.evaluation["selection"]
+    selection = run.evaluation.selection
     comparisons = {
-        comparison["against"]: comparison
-        for comparison in run.evaluation.get("comparisons", [])
-        if comparison["model"] == run.summary["chosen"]
+        comparison.against: comparison
+        for comparison in run.evaluation.comparisons
+        if comparison.model == run.summary.chosen
     }
-    rows = [row for row in run.scores if row["model"] in selection or row["model"] in comparisons]
+    rows = [row for row in run.scores if row.model in selection or row.model in comparisons]
     return Table(
         name="choice",
         caption=words("choice.caption"),
-        note=words("choice.note", chosen=run.summary["chosen"], **run.sizes),
+        note=words("choice.note", chosen=run.summary.chosen, **run.sizes),
         columns=[
             Column("model", words("column.model"), align="left"),
             Column("picked", words("column.picked")),
@@ -83,37 +82,35 @@ def make_choice_table(run: RunFolder, words: Words) -> Table:
         ],
         rows=[
             [
-                row["model"],
-                Share(selection[row["model"]]) if row["model"] in selection else None,
-                *_describe_comparison(comparisons.get(row["model"])),
+                row.model,
+                Share(selection[row.model]) if row.model in selection else None,
+                *_describe_comparison(comparisons.get(row.model)),
             ]
             for row in rows
         ],
-        breaks=find_first_baseline([row["role"] for row in rows]),
+        breaks=find_first_baseline([row.role for row in rows]),
         emphasised=frozenset(
-            number for number, row in enumerate(rows) if row["model"] == run.summary["chosen"]
+            number for number, row in enumerate(rows) if row.model == run.summary.chosen
         ),
     )
 
 
-def balanced_accuracy(row: ScoreRow) -> Estimate:
+def balanced_accuracy(row: ScoreRow) -> Interval:
     """Give the balanced accuracy of a model with its interval."""
-    return Estimate(
-        row["balanced_accuracy"], row["balanced_accuracy_low"], row["balanced_accuracy_high"]
-    )
+    return Interval(row.balanced_accuracy, row.balanced_accuracy_low, row.balanced_accuracy_high)
 
 
-def _find_score(run: RunFolder, row: ScoreRow, metric: str) -> Estimate | None:
+def _find_score(run: RunFolder, row: ScoreRow, metric: str) -> Interval | None:
     """Find a score that `scores.csv` does not hold in `evaluation.json`."""
-    score = run.evaluation["models"].get(row["model"], {"scores": {}})["scores"].get(metric)
-    return Estimate.of(score) if score else None
+    model = run.evaluation.models.get(row.model)
+    return model.scores.get(metric) if model else None
 
 
 def _describe_comparison(comparison: Comparison | None) -> list[Value]:
     if comparison is None:
         return [None, None, None]
     return [
-        Estimate(comparison["difference"], comparison["low"], comparison["high"]),
-        Probability(comparison.get("p_value")),
-        Probability(comparison.get("p_adjusted")),
+        comparison.difference,
+        Probability(comparison.p_value),
+        Probability(comparison.p_adjusted),
     ]

@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 
 from meninx.report.language import Words
-from meninx.report.run_folder import RunFolder
 from meninx.report.table import (
     Column,
     Duration,
@@ -14,20 +13,21 @@ from meninx.report.table import (
     find_first_baseline,
     name_trained,
 )
+from meninx.results import RunFolder
 
 
 def make_cohort_table(run: RunFolder, words: Words) -> Table:
     """Count images and patients of each class."""
-    images = Counter(row["label"] for row in run.cohort)
+    images = Counter(row.label for row in run.cohort)
     patients: dict[str, set[str]] = defaultdict(set)
     for row in run.cohort:
-        patients[row["label"]].add(row["patient"])
+        patients[row.label].add(row.patient)
     total = len(run.cohort)
     rows: list[list[Value]] = [
         [label, images[label], len(patients[label]), Share(images[label] / total)]
         for label in [*run.classes, *sorted(images.keys() - set(run.classes))]
     ]
-    everyone = {row["patient"] for row in run.cohort}
+    everyone = {row.patient for row in run.cohort}
     is_several = sum(map(len, patients.values())) > len(everyone)
     rows.append([words("cohort.total"), total, len(everyone), Share(1.0)])
     return Table(
@@ -54,23 +54,20 @@ def make_backbones_table(run: RunFolder, words: Words) -> Table:
     return Table(
         name="backbones",
         caption=words("backbones.caption"),
-        note=words("backbones.note", images=run.matrix["images"]),
+        note=words("backbones.note", images=run.matrix.images),
         columns=[
             Column("backbone", words("column.backbone"), align="left"),
             Column("logme", words("column.logme"), decimals=3),
             Column("probe", words("column.probe")),
             Column("milliseconds", words("column.milliseconds"), decimals=1),
         ],
-        rows=[
-            [row["name"], row["logme"], row["probe"], row["milliseconds"]]
-            for row in run.matrix["backbones"]
-        ],
+        rows=[[row.name, row.logme, row.probe, row.milliseconds] for row in run.matrix.backbones],
     )
 
 
 def make_plan_table(run: RunFolder, words: Words) -> Table:
     """List what the study set out to do."""
-    models = sorted(run.plan["models"], key=lambda model: model["role"] == "baseline")
+    models = sorted(run.plan.models, key=lambda model: model.role == "baseline")
     return Table(
         name="plan",
         caption=words("plan.caption"),
@@ -87,35 +84,34 @@ def make_plan_table(run: RunFolder, words: Words) -> Table:
         ],
         rows=[
             [
-                model["model"],
-                name_trained(model["strategy"], words),
-                model["cut"] or "",
-                model["role"],
-                model["trained_parameters"],
-                model["folds"],
-                model["repeats"],
-                words.translate(model["reason"]),
+                model.model,
+                name_trained(model.strategy, words),
+                model.cut or "",
+                model.role,
+                model.trained_parameters,
+                run.plan.folds,
+                model.repeats,
+                words.translate(model.reason),
             ]
             for model in models
         ],
-        breaks=find_first_baseline([model["role"] for model in models]),
+        breaks=find_first_baseline([model.role for model in models]),
     )
 
 
 def make_cost_table(run: RunFolder, words: Words) -> Table | None:
     """Set the seconds that the plan predicted beside those it took, model by model and in all."""
-    predicted = {model["model"]: model.get("predicted_seconds") for model in run.plan["models"]}
+    predicted = {model.model: model.predicted_seconds for model in run.plan.models}
     if all(seconds is None for seconds in predicted.values()):
         return None
     rows: list[list[Value]] = [
-        [row["model"], Duration(predicted.get(row["model"])), Duration(row["seconds"])]
-        for row in run.scores
+        [row.model, Duration(predicted.get(row.model)), Duration(row.seconds)] for row in run.scores
     ]
-    breaks = find_first_baseline([row["role"] for row in run.scores])
-    if (in_all := run.plan.get("predicted_seconds")) is not None:
+    breaks = find_first_baseline([row.role for row in run.scores])
+    if (in_all := run.plan.predicted_seconds) is not None:
         breaks |= {len(rows)}
         study = Term("study", words("cost.study"))
-        rows.append([study, Duration(in_all), Duration(run.summary["seconds"])])
+        rows.append([study, Duration(in_all), Duration(run.summary.seconds)])
     return Table(
         name="cost",
         caption=words("cost.caption"),
@@ -132,7 +128,7 @@ def make_cost_table(run: RunFolder, words: Words) -> Table | None:
 
 def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
     """List the models that the time limit left no room for."""
-    left_out = run.plan.get("left_out")
+    left_out = run.plan.left_out
     if not left_out:
         return None
     return Table(
@@ -146,9 +142,9 @@ def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
         ],
         rows=[
             [
-                model["model"],
-                Duration(model.get("predicted_seconds")),
-                words.translate(model["reason"]),
+                model.model,
+                Duration(model.predicted_seconds),
+                words.translate(model.reason),
             ]
             for model in left_out
         ],
