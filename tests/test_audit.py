@@ -110,7 +110,7 @@ def test_a_copy_in_another_class_is_an_error(tmp_path):
     folder = write_heads(tmp_path, patients=4)
     save(draw_head(2)[0][:, ::-1], folder / "b" / "copy.png")
     (finding,) = found(Cohort.open(folder), "near-duplicates")
-    assert finding.severity is Severity.ERROR and "labelled a and b" in finding.advice
+    assert finding.severity is Severity.ERROR and "(a, b)" in finding.advice
 
 
 def test_a_copy_of_another_patient_is_refused_when_strict(tmp_path):

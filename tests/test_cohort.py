@@ -854,7 +854,7 @@ def test_of_a_clean_cohort_only_the_counts_are_told():
 @pytest.mark.parametrize(
     ("twin", "severity", "advice"),
     [
-        (("b", "b0", "a0"), Severity.ERROR, "labelled a and b"),
+        (("b", "b0", "a0"), Severity.ERROR, "labelled differently (a, b)"),
         (("a", "new", "a0"), Severity.WARNING, "count as one patient from now on"),
         (("a", "a0", "a0"), Severity.INFO, "of one patient"),
     ],
@@ -866,7 +866,7 @@ def test_exact_duplicates_are_found(twin, severity, advice):
     assert advice in finding.advice
     assert finding.files == ("a0.png", f"{twin[1]}.png")
     assert len(finding.samples) == 2
-    assert list(finding.as_dict()) == ["kind", "severity", "files", "advice"]
+    assert list(finding.as_dict()) == ["kind", "severity", "files", "advice", "message"]
     assert finding.as_dict()["severity"] == severity.value
 
 

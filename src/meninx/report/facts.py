@@ -5,8 +5,8 @@ A fact that the run does not hold is an empty text, so that nobody is told what 
 
 from collections.abc import Callable
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import Interval
-from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
 from meninx.report.sentences import (
     name_backbones,

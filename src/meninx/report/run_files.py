@@ -5,7 +5,14 @@ the whole contract between a study and its report; :mod:`meninx.report.run_folde
 files against them.
 """
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
+
+
+class MessageContent(TypedDict):
+    """A :class:`meninx.language.Message`: from it the report makes sentences in any language."""
+
+    code: str
+    values: dict[str, Any]
 
 
 class Headline(TypedDict):
@@ -33,6 +40,7 @@ class Summary(TypedDict):
     folds: int
     repeats: int
     notes: list[str]
+    messages: list[MessageContent]
 
 
 class Layer(TypedDict):
@@ -66,6 +74,7 @@ class Advice(TypedDict):
     strategy: str
     cut: str | None
     reasons: list[str]
+    messages: list[MessageContent]
 
 
 class RankedBackbone(TypedDict):
@@ -109,6 +118,7 @@ class PlannedModel(TypedDict):
     folds: int
     repeats: int
     reason: str
+    message: MessageContent
     trained_parameters: int | None
     members: NotRequired[list[str]]
     predicted_seconds: NotRequired[float | None]
@@ -119,6 +129,7 @@ class LeftOutModel(TypedDict):
 
     model: str
     reason: str
+    message: MessageContent
     predicted_seconds: NotRequired[float | None]
 
 
@@ -137,6 +148,7 @@ class AuditFinding(TypedDict):
     severity: str
     files: list[str]
     advice: str
+    message: MessageContent
 
 
 class AuditFile(TypedDict):

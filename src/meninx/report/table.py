@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from meninx.language.words import MISSING, Words
 from meninx.report.evaluation_file import Interval
-from meninx.report.language import MISSING, Words
 from meninx.report.latex import SIGN_DEFINITION, escape_latex, has_foreign_signs
 
 _LATEX_ALIGNMENT = {

@@ -25,6 +25,7 @@ from meninx.evaluate import (
     split_by_patient,
 )
 from meninx.finetune import Preset, Strategy, find_device
+from meninx.language import Message
 from meninx.matrix import SizeSimilarityMatrix, Thresholds
 from meninx.ood import OODDetector
 from meninx.study.clock import Clock
@@ -75,7 +76,7 @@ class Study:
         the clock, so that another day, or another machine, may have room for other models.
     seed
         Of everything random.
-    borders
+    thresholds
         Where the matrix divides.
     leaves_one_patient_out
         Whether each patient is a fold of its own, in place of the folds.
@@ -102,7 +103,7 @@ class Study:
     device: str = "auto"
     time_limit: float | None = None
     seed: int = 0
-    borders: Thresholds = field(default_factory=Thresholds)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     leaves_one_patient_out: bool = False
     nested: bool = False
     measures_learning_curve: bool = False
@@ -161,7 +162,9 @@ class Study:
         folder.write_json("audit.json", _describe_findings(findings))
 
         progress.begin("matrix")
-        matrix = SizeSimilarityMatrix.measure(self.cohort, self.backbones, self.seed, self.borders)
+        matrix = SizeSimilarityMatrix.measure(
+            self.cohort, self.backbones, self.seed, self.thresholds
+        )
         folder.write_json("matrix.json", matrix.as_dict())
 
         progress.begin("plan")
@@ -209,7 +212,7 @@ class Study:
         """Measure the matrix and one short fit of each model, and plan, without running more."""
         started = time.perf_counter()
         matrix = SizeSimilarityMatrix.measure(
-            self.cohort, self.backbones[:1], self.seed, self.borders
+            self.cohort, self.backbones[:1], self.seed, self.thresholds
         )
         plan, _ = self._plan(matrix, self._split(), Workers(workers, self.device), started)
         return plan
@@ -340,7 +343,7 @@ class Study:
             "device": find_device(self.device).type,
             "time_limit": self.time_limit or "none",
             "seed": self.seed,
-            "borders": vars(self.borders),
+            "thresholds": vars(self.thresholds),
             "leave_one_patient_out": self.leaves_one_patient_out,
             "nested": self.nested,
             "learning_curve": self.measures_learning_curve,
@@ -359,6 +362,8 @@ class Study:
     ) -> dict[str, Any]:
         selection = verdict.selection
         folds = len({split.fold for split in splits})
+        differs = Message("folds", asked=self.folds, used=folds)
+        notes = [] if folds == self.folds else [differs]
         return {
             "chosen": selection.chosen,
             "headline": _describe_accuracy(selection.headline),
@@ -373,7 +378,8 @@ class Study:
             "classes": self.cohort.counts(),
             "folds": folds,
             "repeats": len({split.repeat for split in splits}),
-            "notes": [] if folds == self.folds else [_explain_folds(self.folds, folds)],
+            "notes": [note.text for note in notes],
+            "messages": [note.as_dict() for note in notes],
         }
 
 
@@ -410,13 +416,6 @@ def _describe_accuracy(estimate: Estimate) -> dict[str, float]:
         "low": estimate.low,
         "high": estimate.high,
     }
-
-
-def _explain_folds(asked: int, used: int) -> str:
-    return (
-        f"{asked} folds were asked for and {used} were used: each fold needs a patient of every "
-        "class, or the manifest gives the folds."
-    )
 
 
 def _list_versions() -> dict[str, str]:

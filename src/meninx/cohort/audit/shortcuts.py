@@ -19,6 +19,7 @@ import numpy as np
 from meninx.cohort.appearance import Fact
 from meninx.cohort.audit.findings import Finding, Severity
 from meninx.cohort.cohort import Cohort
+from meninx.language import Message
 
 FALSE_ALARMS = 0.05  # the rate a cohort, over all its facts together
 PERMUTATIONS = 999
@@ -62,16 +63,17 @@ def find_shortcuts(cohort: Cohort) -> Iterator[Finding]:
         if shortcut.p <= FALSE_ALARMS:
             marked = ", ".join(cohort.classes[label] for label in shortcut.marked)
             count = int(np.isin(cohort.labels, shortcut.marked).sum())
-            advice = (
-                f"the {shortcut.fact} of an image, which is not anatomy, predicts its class: "
-                f"AUC {shortcut.auc:.2f} (chance 0.50), p = {shortcut.p:.3f} corrected for "
-                f"{len(facts)} facts; it marks {marked} most: {len(shortcut.told)} of {count} "
-                "images, which are named, the most telling first. A model can score by it without "
-                "seeing a lesion: collect or export all classes in the same way, or show that "
-                "scores hold within one kind; leave framing on, which removes borders and text "
-                "around the head"
+            message = Message(
+                "shortcut",
+                fact=shortcut.fact,
+                auc=shortcut.auc,
+                p=shortcut.p,
+                facts=len(facts),
+                marked=marked,
+                told=len(shortcut.told),
+                images=count,
             )
-            yield Finding.about(cohort, "shortcut", Severity.WARNING, advice, shortcut.told)
+            yield Finding.about(cohort, "shortcut", Severity.WARNING, message, shortcut.told)
 
 
 def measure_shortcuts(

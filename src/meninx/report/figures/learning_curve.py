@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import CurvePoint, Forecast, Interval, LearningCurve
 from meninx.report.figures.style import (
     BLUE,
@@ -18,7 +19,6 @@ from meninx.report.figures.style import (
     new_figure,
     number_formatter,
 )
-from meninx.report.language import Words
 
 
 @house_style()

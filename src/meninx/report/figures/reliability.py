@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import Calibration, ReliabilityBin
 from meninx.report.figures.style import (
     BLUE,
@@ -15,7 +16,6 @@ from meninx.report.figures.style import (
     house_style,
     new_figure,
 )
-from meninx.report.language import Words
 
 LARGEST_DOT = 110.0  # points squared, for the bin with most images
 RING = {"marker": "o", "facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.4}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import ClassScores, Curve
 from meninx.report.figures.style import (
     DASHES,
@@ -13,7 +14,6 @@ from meninx.report.figures.style import (
     new_figure,
     wrap,
 )
-from meninx.report.language import Words
 
 
 @house_style()

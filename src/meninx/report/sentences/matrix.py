@@ -1,7 +1,7 @@
 """What the matrix advised, and whether it held."""
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import AdviceHeld
-from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
 
 # Below it the test of a difference is believed, as the 95 % of its interval are.

@@ -1,7 +1,7 @@
 """What can be trusted: probabilities, sets, flags of foreign images, heatmaps."""
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import Interval
-from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
 
 

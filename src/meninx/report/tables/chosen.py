@@ -2,8 +2,8 @@
 
 from itertools import chain
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import ClassScores
-from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
 from meninx.report.table import (
     Column,

@@ -1,7 +1,7 @@
 """Tables that compare the models of a study."""
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import Comparison
-from meninx.report.language import Words
 from meninx.report.run_files import ScoreRow
 from meninx.report.run_folder import RunFolder
 from meninx.report.table import (

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.report.run_folder import RunFolder
 from meninx.report.table import (
     Column,
@@ -94,7 +94,7 @@ def make_plan_table(run: RunFolder, words: Words) -> Table:
                 model["trained_parameters"],
                 model["folds"],
                 model["repeats"],
-                words.translate(model["reason"]),
+                words.tell(model["message"]),
             ]
             for model in models
         ],
@@ -148,7 +148,7 @@ def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
             [
                 model["model"],
                 Duration(model.get("predicted_seconds")),
-                words.translate(model["reason"]),
+                words.tell(model["message"]),
             ]
             for model in left_out
         ],

@@ -1,7 +1,7 @@
 """Tables of what can be trusted: probabilities, prediction sets, forecasts, heatmaps."""
 
+from meninx.language.words import Words
 from meninx.report.evaluation_file import Interval
-from meninx.report.language import Words
 from meninx.report.run_folder import RunFolder
 from meninx.report.table import Column, CountAndShare, Estimate, Table, Term, Value
 
