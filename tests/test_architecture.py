@@ -73,8 +73,11 @@ def imported_modules(file, root):
             inside = [place / f"{name.name}.py" for name in node.names]
             files = [one for one in inside if one.is_file()] or [place.with_suffix(".py")]
             yield from (one for one in files if one.is_file())
-            if place.is_dir() and place not in file.parents:
-                yield place / "__init__.py"
+            above = [place, *place.parents]
+            packages = above[: above.index(root)]
+            yield from (
+                one / "__init__.py" for one in packages if one.is_dir() and one not in file.parents
+            )
 
 
 def test_no_modules_import_one_another_in_a_circle():

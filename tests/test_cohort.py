@@ -25,7 +25,17 @@ from pydicom.uid import (
 )
 from sklearn.model_selection import GroupKFold
 
-from meninx.cohort import Cohort, Sample, SampleRule, Severity, UnreadableImagesError, audit
+from meninx.cohort import (
+    Cohort,
+    Sample,
+    SampleRule,
+    Severity,
+    UnreadableImagesError,
+    as_array,
+    as_head,
+    audit,
+)
+from meninx.cohort.pixel_cache import PixelCache
 from meninx.cohort.pseudonyms import shorten_digests
 from meninx.errors import CohortError, ImageError
 from meninx.imaging import read_image
@@ -921,3 +931,27 @@ def test_dicom_with_a_tiff_header_in_its_preamble_is_read_as_dicom():
     file = get_testdata_file("MR_small.dcm")
     assert Path(file).read_bytes()[:4] == b"II*\0"
     assert read_image(file).shape == (64, 64)
+
+
+def test_an_image_that_was_opened_is_not_decoded_again(tmp_path):
+    for label, value in (("a", 100), ("b", 200)):
+        for number in range(2):
+            image = np.zeros((40, 30), np.uint8)
+            image[5:20, 5 + number : 20] = value
+            save_png(tmp_path / label / f"{number}.png", image)
+    cohort = Cohort.from_folder(tmp_path)
+    expected = [as_head(sample.path) for sample in cohort.samples]
+    for sample in cohort.samples:
+        sample.path.unlink()
+    for sample, pixels in zip(cohort.samples, expected, strict=True):
+        np.testing.assert_array_equal(as_array(sample), pixels)
+
+
+def test_pixels_are_kept_up_to_a_size_and_the_oldest_go_first():
+    cache = PixelCache(most_bytes=2 * 400)
+    for name in "abc":
+        cache.put(name, np.zeros(100, np.float32))
+    cache.put("too large", np.zeros(201, np.float32))
+    assert cache.get("a") is None and cache.get("too large") is None
+    with pytest.raises(ValueError, match="read-only"):
+        cache.get("c")[0] = 1

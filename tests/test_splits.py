@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
 from meninx.errors import LeakError, StudyError
 from meninx.evaluate import (
+    RepeatedStratifiedPatientKFold,
     derive_seed,
     keep_patients_apart,
     leave_one_patient_out,
@@ -211,3 +213,21 @@ def test_seeds_share_no_repeat():
 def test_parts_of_a_study_have_seeds_of_their_own():
     paths = [(seed, repeat, fold) for seed in (0, 1) for repeat in range(5) for fold in range(5)]
     assert len({derive_seed(*path) for path in paths}) == len(paths)
+
+
+def test_scikit_learn_splits_by_patient_as_a_study_does():
+    labels, patients = np.array([0, 1, 0, 1, 0, 1, 1, 0] * 3), np.arange(24) // 3
+    splitter = RepeatedStratifiedPatientKFold(4, n_repeats=2, random_state=3)
+    ours = split_by_patient(labels, patients, 4, 2, seed=3)
+    for (train, test), split in zip(splitter.split(None, labels, patients), ours, strict=True):
+        np.testing.assert_array_equal(train, split.train)
+        np.testing.assert_array_equal(test, split.test)
+    scores = cross_val_score(
+        DummyClassifier(), np.zeros((24, 1)), labels, groups=patients, cv=splitter
+    )
+    assert len(scores) == splitter.get_n_splits(None, labels, patients) == ours.folds * ours.repeats
+
+
+def test_a_splitter_without_patients_is_refused():
+    with pytest.raises(StudyError, match="give the patient of each image"):
+        next(RepeatedStratifiedPatientKFold(2).split(None, [0, 1, 0, 1]))

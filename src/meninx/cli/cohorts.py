@@ -7,18 +7,12 @@ import typer
 
 from meninx.cli.application import app
 from meninx.cli.arguments import (
-    AcrossAxis,
-    AllowCopies,
-    AllowOutside,
     AsJson,
-    Choose,
+    CohortOptions,
     Data,
-    PatientPattern,
     Seed,
-    SkipBad,
-    Slices,
-    open_cohort,
     split_names,
+    takes_cohort_options,
 )
 from meninx.cli.output import console, make_table, say, show
 from meninx.errors import CohortError
@@ -40,17 +34,10 @@ def phantom(
 
 
 @app.command()
+@takes_cohort_options
 def cohort(
+    reading: CohortOptions,
     data: Data,
-    patient_pattern: PatientPattern = None,
-    slices: Annotated[
-        int | None, typer.Option(help="How many slices of each volume or series.", min=1)
-    ] = None,
-    choose: Choose = "even",
-    axis: AcrossAxis = "axial",
-    allow_outside: AllowOutside = False,
-    skip_bad: SkipBad = False,
-    allow_copies: AllowCopies = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The manifest to write.", metavar="CSV")
     ] = None,
@@ -77,21 +64,12 @@ def cohort(
     if labels or cemri:
         if out is None:
             raise typer.BadParameter("name the manifest to write with -o")
-        wanted = series, kinds, slices, choose
-        _write_manifest(data, labels, out, key or out.with_suffix(".key"), wanted, skip_bad)
+        wanted = series, kinds, reading.slices, reading.choose
+        _write_manifest(data, labels, out, key or out.with_suffix(".key"), wanted, reading.skip_bad)
         return
     if out is not None:
         raise typer.BadParameter("-o goes with --labels (a DICOM folder) or --cemri")
-    opened = open_cohort(
-        data,
-        patient_pattern,
-        slices or 1,
-        choose,
-        axis,
-        allow_outside,
-        skip_bad,
-        allow_copies=allow_copies,
-    )
+    opened = reading.open(data)
     named = cast(list[dict[str, Any]], opened.table().to_dict(orient="records"))
     rows = [
         {**row, "image": str(sample.path)}
@@ -134,14 +112,10 @@ def _write_manifest(
 
 
 @app.command()
+@takes_cohort_options
 def audit(
+    reading: CohortOptions,
     data: Data,
-    patient_pattern: PatientPattern = None,
-    slices: Slices = 1,
-    choose: Choose = "even",
-    axis: AcrossAxis = "axial",
-    allow_outside: AllowOutside = False,
-    allow_copies: AllowCopies = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Refuse a picture that is said to be of two patients."),
@@ -152,16 +126,7 @@ def audit(
     from meninx.cohort import audit as audit_cohort
 
     # Images that cannot be read are findings here, not a reason to stop.
-    opened = open_cohort(
-        data,
-        patient_pattern,
-        slices,
-        choose,
-        axis,
-        allow_outside,
-        skip_bad=True,
-        allow_copies=allow_copies,
-    )
+    opened = reading.open(data, skip_bad=True)
     found = audit_cohort(opened, strict)
     findings = [finding.as_dict() for finding in found]
     rows = [{**finding.as_dict(), "files": _name_some(finding.files, data)} for finding in found]

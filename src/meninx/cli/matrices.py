@@ -8,28 +8,23 @@ from rich.table import Table
 
 from meninx.cli.application import app
 from meninx.cli.arguments import (
-    AcrossAxis,
-    AllowCopies,
-    AllowOutside,
     AsJson,
     Backbones,
-    Choose,
+    CohortOptions,
     Data,
-    PatientPattern,
     Seed,
     SimilarityBorder,
     SizeBorder,
-    SkipBad,
-    Slices,
-    WholeImage,
-    open_cohort,
     split_names,
+    takes_cohort_options,
 )
 from meninx.cli.output import console, make_table, show
 
 
 @app.command()
+@takes_cohort_options
 def matrix(
+    reading: CohortOptions,
     data: Data,
     backbones: Backbones = None,
     figures: Annotated[
@@ -38,14 +33,6 @@ def matrix(
     size_border: SizeBorder = 1000,
     similarity_border: SimilarityBorder = 0.063,
     seed: Seed = 0,
-    patient_pattern: PatientPattern = None,
-    slices: Slices = 1,
-    choose: Choose = "even",
-    axis: AcrossAxis = "axial",
-    allow_outside: AllowOutside = False,
-    skip_bad: SkipBad = False,
-    whole_image: WholeImage = False,
-    allow_copies: AllowCopies = None,
     as_json: AsJson = False,
 ) -> None:
     """Place DATA on the Size-Similarity Matrix and say what follows."""
@@ -54,17 +41,7 @@ def matrix(
     from meninx.report import MatrixFile, Words, draw_matrix, render_figure
     from meninx.study import DEFAULT_BACKBONES
 
-    opened = open_cohort(
-        data,
-        patient_pattern,
-        slices,
-        choose,
-        axis,
-        allow_outside,
-        skip_bad,
-        whole_image,
-        allow_copies,
-    )
+    opened = reading.open(data)
     names = split_names(backbones) or DEFAULT_BACKBONES
     measured = SizeSimilarityMatrix.measure(
         opened, names, seed, Thresholds(size_border, similarity_border)
@@ -82,19 +59,13 @@ def matrix(
 
 
 @app.command()
+@takes_cohort_options
 def backbones(
+    reading: CohortOptions,
     data: Annotated[Path | None, typer.Argument(help="Rank them on these images.")] = None,
     names: Annotated[
         str | None, typer.Option("--backbones", help="Which to rank, separated by commas.")
     ] = None,
-    patient_pattern: PatientPattern = None,
-    slices: Slices = 1,
-    choose: Choose = "even",
-    axis: AcrossAxis = "axial",
-    allow_outside: AllowOutside = False,
-    skip_bad: SkipBad = False,
-    whole_image: WholeImage = False,
-    allow_copies: AllowCopies = None,
     as_json: AsJson = False,
 ) -> None:
     """List the pretrained CNNs that are within reach, or rank them on DATA."""
@@ -116,17 +87,7 @@ def backbones(
     from meninx.matrix import SizeSimilarityMatrix
 
     within_reach = tuple(entry.name for entry in entries if entry.weights)
-    opened = open_cohort(
-        data,
-        patient_pattern,
-        slices,
-        choose,
-        axis,
-        allow_outside,
-        skip_bad,
-        whole_image,
-        allow_copies,
-    )
+    opened = reading.open(data)
     measured = SizeSimilarityMatrix.measure(opened, split_names(names) or within_reach).as_dict()
     show(measured["backbones"], [_make_fit_table(measured["backbones"])], as_json)
 

@@ -8,23 +8,16 @@ import typer
 
 from meninx.cli.application import app
 from meninx.cli.arguments import (
-    AcrossAxis,
-    AllowCopies,
-    AllowOutside,
     AsJson,
     Backbones,
-    Choose,
+    CohortOptions,
     Data,
     Language,
-    PatientPattern,
     Seed,
     SimilarityBorder,
     SizeBorder,
-    SkipBad,
-    Slices,
-    WholeImage,
-    open_cohort,
     split_names,
+    takes_cohort_options,
 )
 from meninx.cli.output import console, make_table, print_json, say, show
 
@@ -33,7 +26,9 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@takes_cohort_options
 def study(
+    reading: CohortOptions,
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder.", metavar="RUN")],
     backbones: Backbones = None,
@@ -84,14 +79,6 @@ def study(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     size_border: SizeBorder = 1000,
     similarity_border: SimilarityBorder = 0.063,
-    patient_pattern: PatientPattern = None,
-    slices: Slices = 1,
-    choose: Choose = "even",
-    axis: AcrossAxis = "axial",
-    allow_outside: AllowOutside = False,
-    skip_bad: SkipBad = False,
-    whole_image: WholeImage = False,
-    allow_copies: AllowCopies = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, run nothing.")
     ] = False,
@@ -110,17 +97,7 @@ def study(
     from meninx.matrix import Thresholds
     from meninx.study import DEFAULT_BACKBONES, Study
 
-    cohort = open_cohort(
-        data,
-        patient_pattern,
-        slices,
-        choose,
-        axis,
-        allow_outside,
-        skip_bad,
-        whole_image,
-        allow_copies,
-    )
+    cohort = reading.open(data)
     if not cohort.patients_known:
         say("Nothing says who the patients are: each image is taken for a patient of its own.")
     question = Study(

@@ -13,12 +13,12 @@ from types import MappingProxyType
 import numpy as np
 from scipy import ndimage
 
-from meninx.cohort.near_duplicates.search import make_thumbnail
 from meninx.imaging.head_crop import (
     Head,
     cut_out,
     find_head,
     peel_even_border,
+    resize,
     scale_between,
     shrink,
 )
@@ -27,6 +27,7 @@ from meninx.imaging.silence_loggers import silence_loggers
 # Numbers, or a word, that say something of an image which is not anatomy.
 Fact = tuple[float, ...] | str
 
+THUMBNAIL = 64  # pixels of a side
 SIDE = 192  # pixels of the longer side that borders and corners are looked at on
 CORNER = 0.2  # of a side
 BRIGHT = 0.4  # of the intensity range
@@ -64,7 +65,7 @@ class Appearance:
     Attributes
     ----------
     thumbnail
-        A small picture of the head, as `near_duplicates.search.make_thumbnail` gives.
+        A small picture of the head, as :func:`make_thumbnail` gives.
     shown
         What part of the pixels differs from the median, 0 to 1: next to nothing in a blank
         image.
@@ -114,6 +115,22 @@ def measure_appearance(path: Path, pixels: np.ndarray) -> Appearance:
     shown = float((grey != np.median(grey)).mean())
     thumbnail = make_thumbnail(cut_out(shrunk, small_head))
     return Appearance(thumbnail, shown, MappingProxyType(facts), head)
+
+
+def make_thumbnail(head: np.ndarray) -> bytes:
+    """Make a small grey picture of a head.
+
+    Parameters
+    ----------
+    head
+        ``(h, w)`` in [0, 1], as :func:`meninx.cohort.crop_to_head` gives it.
+
+    Returns
+    -------
+    bytes
+        64 × 64 values, 0 to 255, row by row.
+    """
+    return (resize(head, (THUMBNAIL, THUMBNAIL)) * 255).round().astype(np.uint8).tobytes()
 
 
 def _guess_bit_depth(pixels: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from meninx.cohort.appearance import measure_appearance
+from meninx.cohort.as_array import remember
 from meninx.cohort.file_index import Entry, Skipped
 from meninx.cohort.sample import Sample
 from meninx.errors import CohortError, ImageError
@@ -98,7 +99,7 @@ def _make_sample(
     entry: Entry, rule: SampleRule, count: int, frame: int, pixels: np.ndarray
 ) -> Sample:
     """Make a sample of one of a file's `count` frames, and measure it."""
-    return Sample(
+    sample = Sample(
         path=entry.path,
         label=entry.label,
         patient=entry.name if entry.patient is None else entry.patient,
@@ -111,3 +112,5 @@ def _make_sample(
         appearance=measure_appearance(entry.path, pixels),
         is_synthetic=entry.synthetic,
     )
+    remember(sample, pixels)
+    return sample

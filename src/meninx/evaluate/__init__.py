@@ -18,6 +18,7 @@ from meninx.evaluate.learning_curve import (
     subsample_patients,
 )
 from meninx.evaluate.nested import Nested, NestedSplit, plan_nested, score_nested
+from meninx.evaluate.patient_kfold import RepeatedStratifiedPatientKFold
 from meninx.evaluate.predictions import Predictions
 from meninx.evaluate.predictive_values import measure_predictive_values
 from meninx.evaluate.scores import Scores, evaluate
@@ -31,6 +32,7 @@ from meninx.evaluate.significance import (
 )
 from meninx.evaluate.splits import (
     Split,
+    Splits,
     derive_seed,
     keep_patients_apart,
     leave_one_patient_out,
@@ -48,10 +50,12 @@ __all__ = [
     "NestedSplit",
     "PermutationTest",
     "Predictions",
+    "RepeatedStratifiedPatientKFold",
     "Scores",
     "Selection",
     "SetScores",
     "Split",
+    "Splits",
     "aggregate",
     "assess_calibration",
     "calibrate",

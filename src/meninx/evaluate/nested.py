@@ -15,7 +15,7 @@ import numpy as np
 from meninx.evaluate.intervals import Estimate
 from meninx.evaluate.predictions import Predictions
 from meninx.evaluate.selection import estimate_balanced_accuracy, rank_models
-from meninx.evaluate.splits import Split, derive_seed, keep_patients_apart, split_by_patient
+from meninx.evaluate.splits import Split, Splits, derive_seed, keep_patients_apart, split_by_patient
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Nested:
 
 
 def plan_nested(
-    splits: Sequence[Split],
+    splits: Splits,
     labels: np.ndarray,
     patients: np.ndarray,
     folds: int = 5,
@@ -79,8 +79,7 @@ def plan_nested(
     """
     return tuple(
         NestedSplit(outer, _divide(outer, labels, patients, folds, seed))
-        for outer in splits
-        if outer.repeat == 0
+        for outer in splits.first_repeat
     )
 
 

@@ -5,8 +5,9 @@ function, :func:`keep_patients_apart`, and every split passes through it.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -32,6 +33,50 @@ class Split:
     fold: int
     train: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Splits(Sequence[Split]):
+    """The divisions of a study, repeat by repeat and fold by fold.
+
+    Attributes
+    ----------
+    members
+        In the order of their repeats, then of their folds.
+    """
+
+    members: tuple[Split, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Split: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Splits": ...
+    def __getitem__(self, index: int | slice) -> "Split | Splits":
+        if isinstance(index, slice):
+            return Splits(self.members[index])
+        return self.members[index]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def folds(self) -> int:
+        """In how many parts each repeat divides the patients."""
+        return len({split.fold for split in self.members})
+
+    @property
+    def repeats(self) -> int:
+        """How many times the patients are divided."""
+        return len({split.repeat for split in self.members})
+
+    def of_repeats(self, repeats: Sequence[int]) -> "Splits":
+        """Keep those of some repeats."""
+        return Splits(tuple(split for split in self.members if split.repeat in repeats))
+
+    @property
+    def first_repeat(self) -> "Splits":
+        """Those of repeat 0, which together test every image once."""
+        return self.of_repeats([0])
 
 
 def derive_seed(seed: int, *path: int) -> int:
@@ -73,7 +118,7 @@ def split_by_patient(
     repeats: int = 5,
     seed: int = 0,
     predefined: np.ndarray | None = None,
-) -> tuple[Split, ...]:
+) -> Splits:
     """Divide a cohort into folds, grouped by patient and stratified by class, repeatedly.
 
     Parameters
@@ -127,10 +172,10 @@ def split_by_patient(
             keep_patients_apart(patients, train, test)
             _refuse_unlearnt_class(labels, train, test, fold)
             splits.append(Split(repeat, fold, train, test))
-    return tuple(splits)
+    return Splits(tuple(splits))
 
 
-def leave_one_patient_out(labels: np.ndarray, patients: np.ndarray) -> tuple[Split, ...]:
+def leave_one_patient_out(labels: np.ndarray, patients: np.ndarray) -> Splits:
     """Test each patient on a model of all others: as many folds as patients, once.
 
     It trains on most and uses no chance, but takes longest; a fold holds one class only, so
@@ -158,7 +203,7 @@ def leave_one_patient_out(labels: np.ndarray, patients: np.ndarray) -> tuple[Spl
         train, test = np.flatnonzero(patients != patient), np.flatnonzero(patients == patient)
         keep_patients_apart(patients, train, test)
         splits.append(Split(0, fold, train, test))
-    return tuple(splits)
+    return Splits(tuple(splits))
 
 
 def _take_turns(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -10,6 +10,7 @@ from meninx.evaluate import (
     Nested,
     Predictions,
     Split,
+    Splits,
     count_training_patients,
     fit_learning_curve,
     plan_nested,
@@ -29,7 +30,7 @@ FRACTIONS = (0.25, 0.4, 0.6, 0.8)
 
 def run_nested(
     cohort: Cohort,
-    splits: Sequence[Split],
+    splits: Splits,
     results: Mapping[str, ModelResult],
     seed: int,
     workers: Workers,
@@ -50,8 +51,7 @@ def run_nested(
     candidates = {
         name: result for name, result in results.items() if result.model.role is Role.CANDIDATE
     }
-    folds = len({split.fold for split in splits})
-    plan = plan_nested(splits, cohort.labels, cohort.groups, folds, seed)
+    plan = plan_nested(splits, cohort.labels, cohort.groups, splits.folds, seed)
     models = [result.model for result in candidates.values() if not result.model.members]
     wanted = [(model, split) for model in models for nested in plan for split in nested.inner]
     outcomes = _run(wanted, cohort, seed, workers)
@@ -67,7 +67,7 @@ def run_nested(
 
 def run_learning_curve(
     cohort: Cohort,
-    splits: Sequence[Split],
+    splits: Splits,
     result: ModelResult,
     seed: int,
     workers: Workers,
@@ -88,7 +88,7 @@ def run_learning_curve(
         Of the study.
     """
     # The first repeat: the same held-out images at every size.
-    first = [split for split in splits if split.repeat == 0]
+    first = splits.first_repeat
     models = result.model.members or (result.model,)
     labels, patients = cohort.labels, cohort.groups
     parts = {

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from meninx.cohort import Cohort
-from meninx.evaluate import Predictions, Split
+from meninx.evaluate import Predictions, Split, Splits
 from meninx.finetune import ActivationStore, Recipe, Strategy, compute_histograms
 from meninx.language import Message
 from meninx.study.clock import Clock
@@ -42,7 +42,7 @@ class Runner:
     """
 
     cohort: Cohort
-    splits: Sequence[Split]
+    splits: Splits
     folder: RunFolder
     seed: int
     workers: Workers
@@ -126,7 +126,7 @@ class Runner:
             done.setdefault(model.name, []).append((split, result))
             self.progress.advance(self.clock.predict_fit(model) / self.workers.count)
             self.clock.note(model, result.seconds)
-            if len(done[model.name]) == sum(one.repeat < model.repeats for one in self.splits):
+            if len(done[model.name]) == self.splits.folds * model.repeats:
                 results[model.name] = self._write(model, done.pop(model.name))
         # Those that a time limit gave fewer repeats than were planned.
         for model in models:
@@ -159,14 +159,11 @@ class Runner:
                 yield from self._make_tasks(model, [repeat])
 
     def _make_tasks(self, model: Model, repeats: Sequence[int] | range) -> Iterator[Task]:
-        for split in self.splits:
-            if split.repeat in repeats:
-                # The examples are those of a candidate's first repeat.
-                is_asked_for = model.role is Role.CANDIDATE and split.repeat == 0
-                models = self.folder.fold_networks if is_asked_for else None
-                yield Task(
-                    model, split, self.seed, self.cohort.is_cropped, self.workers.device, models
-                )
+        for split in self.splits.of_repeats(repeats):
+            # The examples are those of a candidate's first repeat.
+            is_asked_for = model.role is Role.CANDIDATE and split.repeat == 0
+            kept = self.folder.fold_networks if is_asked_for else None
+            yield Task(model, split, self.seed, self.cohort.is_cropped, self.workers.device, kept)
 
     def _write(self, model: Model, done: Sequence[tuple[Split, TaskResult]]) -> ModelResult:
         """Write the out-of-fold predictions of a model, whole repeats of them."""

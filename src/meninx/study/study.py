@@ -19,7 +19,7 @@ from meninx.evaluate import (
     Estimate,
     LearningCurve,
     Nested,
-    Split,
+    Splits,
     calibrate,
     leave_one_patient_out,
     split_by_patient,
@@ -197,8 +197,7 @@ class Study:
                 self.device,
                 folder.fold_networks,
             )
-            for split in splits
-            if split.repeat == 0
+            for split in splits.first_repeat
         ]
         write_examples(folder, self.cohort, chosen.predictions, tasks, workers)
         folder.fold_networks.remove()
@@ -220,7 +219,7 @@ class Study:
     def _plan(
         self,
         matrix: SizeSimilarityMatrix,
-        splits: Sequence[Split],
+        splits: Splits,
         workers: Workers,
         started: float,
     ) -> tuple[Plan, Clock]:
@@ -229,14 +228,14 @@ class Study:
             matrix.advice,
             self.backbones,
             self.strategies,
-            folds=len({split.fold for split in splits}),
-            repeats=len({split.repeat for split in splits}),
+            folds=splits.folds,
+            repeats=splits.repeats,
             recipe=self.preset.recipe,
         )
         clock = Clock.measure(plan, self.cohort, workers, self.time_limit, started)
         return clock.price(plan), clock
 
-    def _split(self) -> tuple[Split, ...]:
+    def _split(self) -> Splits:
         cohort = self.cohort
         if self.leaves_one_patient_out:
             return leave_one_patient_out(cohort.labels, cohort.groups)
@@ -260,7 +259,7 @@ class Study:
     def _run_learning_curve(
         self,
         verdict: Verdict,
-        splits: Sequence[Split],
+        splits: Splits,
         workers: Workers,
         progress: StudyProgress,
     ) -> tuple[str, LearningCurve] | None:
@@ -288,7 +287,7 @@ class Study:
     def _run_nested(
         self,
         verdict: Verdict,
-        splits: Sequence[Split],
+        splits: Splits,
         workers: Workers,
         progress: StudyProgress,
     ) -> Nested | None:
@@ -357,13 +356,12 @@ class Study:
         self,
         verdict: Verdict,
         findings: Sequence[Finding],
-        splits: Sequence[Split],
+        splits: Splits,
         seconds: float,
     ) -> dict[str, Any]:
         selection = verdict.selection
-        folds = len({split.fold for split in splits})
-        differs = Message("folds", asked=self.folds, used=folds)
-        notes = [] if folds == self.folds else [differs]
+        differs = Message("folds", asked=self.folds, used=splits.folds)
+        notes = [] if splits.folds == self.folds else [differs]
         return {
             "chosen": selection.chosen,
             "headline": _describe_accuracy(selection.headline),
@@ -376,8 +374,8 @@ class Study:
             "synthetic": self.cohort.synthetic,
             "patients_known": self.cohort.patients_known,
             "classes": self.cohort.counts(),
-            "folds": folds,
-            "repeats": len({split.repeat for split in splits}),
+            "folds": splits.folds,
+            "repeats": splits.repeats,
             "notes": [note.text for note in notes],
             "messages": [note.as_dict() for note in notes],
         }

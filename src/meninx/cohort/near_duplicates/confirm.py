@@ -15,13 +15,14 @@ from itertools import combinations
 
 import numpy as np
 
+from meninx.cohort.appearance import THUMBNAIL as SIDE
 from meninx.cohort.as_array import as_head
 from meninx.cohort.near_duplicates.agreement import (
     LARGEST,
     compare_at_full_resolution,
     measure_agreement,
 )
-from meninx.cohort.near_duplicates.search import CHUNK, SIDE, Alignments, align_candidates, turn
+from meninx.cohort.near_duplicates.search import CHUNK, Alignments, align_candidates, turn
 from meninx.cohort.sample import Sample
 from meninx.imaging.head_crop import shrink
 

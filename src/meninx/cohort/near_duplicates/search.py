@@ -17,10 +17,8 @@ from itertools import product
 import numpy as np
 from scipy import fft, ndimage
 
+from meninx.cohort.appearance import THUMBNAIL as SIDE
 from meninx.cohort.near_duplicates.registration import MARGIN, look_through, make_grid, register
-from meninx.imaging.head_crop import resize
-
-SIDE = 64  # pixels of a thumbnail
 
 # Correlation of details, in the whole picture and in its centre, from which two pictures are
 # copies. Measured: between different patients of 53 MRI and of phantoms it is at most 0.72;
@@ -95,29 +93,13 @@ class Alignments:
         )
 
 
-def make_thumbnail(head: np.ndarray) -> bytes:
-    """Make a small grey picture of a head.
-
-    Parameters
-    ----------
-    head
-        ``(h, w)`` in [0, 1], as :func:`meninx.cohort.crop_to_head` gives it.
-
-    Returns
-    -------
-    bytes
-        64 × 64 values, 0 to 255, row by row.
-    """
-    return (resize(head, (SIDE, SIDE)) * 255).round().astype(np.uint8).tobytes()
-
-
 def align_candidates(thumbnails: np.ndarray, partners: int = PARTNERS) -> Alignments:
     """Register and correlate every pair that the hash proposes.
 
     Parameters
     ----------
     thumbnails
-        ``(n, 64, 64)`` uint8, as :func:`make_thumbnail` gives.
+        ``(n, 64, 64)`` uint8, as `meninx.cohort.appearance.make_thumbnail` gives.
     partners
         That are proposed for each image, at most.
 
