@@ -5,14 +5,14 @@ the whole contract between a study and its report; :mod:`meninx.report.run_folde
 files against them.
 """
 
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 
 class MessageContent(TypedDict):
     """A :class:`meninx.language.Message`: from it the report makes sentences in any language."""
 
     code: str
-    values: dict[str, Any]
+    values: dict[str, object]
 
 
 class Headline(TypedDict):
