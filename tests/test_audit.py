@@ -19,7 +19,7 @@ from meninx.phantom import phantom
 
 from . import test_cli
 from .conftest import SHARED_DATA
-from .test_framing import draw_head
+from .test_head_crop import draw_head
 
 call = test_cli.call
 

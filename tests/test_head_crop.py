@@ -19,9 +19,8 @@ from meninx.cohort import (
     as_head,
     audit,
     fingerprint_of,
-    framing,
 )
-from meninx.imaging import crop_to_head, read_image
+from meninx.imaging import crop_to_head, head_crop, read_head
 from meninx.imaging.head_crop import (
     LARGEST_PARTS,
     MOST_EDGE_TOUCHED,
@@ -231,7 +230,7 @@ def test_the_head_is_looked_for_once_however_often_a_sample_is_read(tmp_path, mo
     sample = Cohort.open(write_marked_cohort(tmp_path, white_frame, patients=3)).samples[0]
     looked_for = as_head(sample.path)
     arrived = pickle.loads(pickle.dumps(sample))  # as a worker gets it
-    monkeypatch.setattr(framing, "find_head", lambda pixels: pytest.fail("looked for again"))
+    monkeypatch.setattr(head_crop, "find_head", lambda pixels: pytest.fail("looked for again"))
     for one in (sample, arrived):
         np.testing.assert_array_equal(as_array(one), looked_for)
         np.testing.assert_array_equal(as_head(one), looked_for)
@@ -247,9 +246,10 @@ def test_a_head_is_not_laid_over_another_slice_or_another_file(tmp_path):
     sample = Cohort.open(folder).samples[0]
     slices = np.load(sample.path)
     for frame, pixels in enumerate(slices):
-        np.testing.assert_array_equal(read_image(sample, frame), crop_to_head(pixels))
+        np.testing.assert_array_equal(read_head(sample.path, frame), crop_to_head(pixels))
     np.save(sample.path, slices[:, :120, 20:])
-    np.testing.assert_array_equal(as_array(sample), crop_to_head(slices[sample.frame, :120, 20:]))
+    again = read_head(sample.path, sample.frame, known=sample.appearance.head)
+    np.testing.assert_array_equal(again, crop_to_head(slices[sample.frame, :120, 20:]))
 
 
 @given(seed=st.integers(0, 99), side=st.integers(40, 400))

@@ -18,7 +18,7 @@ from meninx.study import Study
 from . import test_cli
 from .conftest import SHARED_DATA
 from .test_audit import found, recompress, rescale, save, write_heads
-from .test_framing import draw_head
+from .test_head_crop import draw_head
 
 call = test_cli.call
 
