@@ -4,6 +4,6 @@ In: a code and its values. Out: a sentence of either language. Sentences stand i
 `en.toml` and `id.toml` beside this file; :mod:`meninx.language.words` is the report's way to them.
 """
 
-from meninx.language.message import ENGLISH, Message
+from meninx.language.message import Message
 
-__all__ = ["ENGLISH", "Message"]
+__all__ = ["Message"]

@@ -43,8 +43,7 @@ def render(run: Path, language: str = "en") -> Path:
     run
         The run folder of a finished study.
     language
-        `en` or `id`. Sentences of the files, which are English, are told in it where the catalogue
-        knows them.
+        `en` or `id`.
 
     Returns
     -------
