@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from meninx.cohort import Cohort, Severity, audit
 from meninx.cohort.appearance import measure_appearance
-from meninx.cohort.audit.shortcuts import ALPHA, _measure_auc, measure_shortcuts
+from meninx.cohort.audit.shortcuts import ALPHA, measure_auc, measure_shortcuts
 from meninx.cohort.near_duplicates.search import align_candidates
 from meninx.imaging.head_crop import find_head
 from meninx.phantom import phantom
@@ -492,4 +492,4 @@ def test_every_finding_names_the_files_it_rests_on(tmp_path):
 def test_without_two_classes_a_fact_tells_nothing_apart():
     scores = np.array([[0.1, 0.4, 0.8], [0.1, 0.4, 0.8]])
     targets = np.array([[0, 0, 0], [0, 0, 1]])
-    assert _measure_auc(scores, targets).tolist() == [0.5, 1.0]
+    assert measure_auc(scores, targets).tolist() == [0.5, 1.0]

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
@@ -21,15 +20,7 @@ from meninx.cohort import (
     fingerprint_of,
 )
 from meninx.imaging import crop_to_head, head_crop, read_head
-from meninx.imaging.head_crop import (
-    LARGEST_PARTS,
-    MOST_EDGE_TOUCHED,
-    _fill,
-    _find_largest_part,
-    _measure_contact,
-    find_head,
-    resize,
-)
+from meninx.imaging.head_crop import find_head, resize
 
 from .conftest import SHARED_DATA
 
@@ -112,23 +103,6 @@ def test_intensities_depend_on_the_head_alone():
     inside = truth[find_head(pixels).box]
     if crop_to_head(whiter).shape == inside.shape:
         assert np.abs(crop_to_head(whiter) - crop_to_head(pixels))[inside].max() < 0.03
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), level=st.floats(0.45, 0.7))
-def test_no_part_is_passed_over_that_encloses_more(seed, level):
-    noise = np.random.default_rng(seed).random((60, 80))
-    bright = ndimage.gaussian_filter(noise, 2) > np.quantile(
-        ndimage.gaussian_filter(noise, 2), level
-    )
-    parts, _ = ndimage.label(ndimage.binary_opening(bright))
-    sizes = np.bincount(parts.ravel())[1:]
-    filled = [_fill(parts == 1 + part) for part in np.argsort(-sizes)[:LARGEST_PARTS]]
-    free = [part for part in filled if _measure_contact(part) <= MOST_EDGE_TOUCHED]
-    expected = max(free, key=np.count_nonzero, default=None)
-    found = _find_largest_part(bright)
-    assert (found is None) == (expected is None)
-    assert found is None or (found == expected).all()
 
 
 def test_colour_is_framed_too():

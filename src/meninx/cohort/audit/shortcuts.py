@@ -196,7 +196,7 @@ def _predict(x: np.ndarray, every: np.ndarray, folds: np.ndarray) -> tuple[np.nd
         # Centred on all labels, not on the fold's: a fold's own mean would tell what it lacks.
         centred = targets[:, :, train] - targets.mean(axis=2, keepdims=True)
         scores[:, :, test] = centred @ (inner @ inverse @ (x[test] - mean).T)
-    aucs = np.mean([_measure_auc(s, t) for s, t in zip(scores, targets, strict=True)], axis=0)
+    aucs = np.mean([measure_auc(s, t) for s, t in zip(scores, targets, strict=True)], axis=0)
     return aucs, scores[:, 0]
 
 
@@ -204,7 +204,7 @@ def _find_marked(scores: np.ndarray, labels: np.ndarray) -> tuple[tuple[int, ...
     """Find the classes that scores ``(classes, n)`` tell best, and the images that show it."""
     classes, own = np.unique(labels, return_inverse=True)
     targets = (labels == classes[:, None]).astype(float)
-    aucs = np.round(_measure_auc(scores, targets), 9)
+    aucs = np.round(measure_auc(scores, targets), 9)
     best = np.flatnonzero(aucs == aucs.max())
     # Rounded, so that of equally telling images the first comes first.
     telling = np.round(scores[own, np.arange(len(labels))], 9)
@@ -213,7 +213,7 @@ def _find_marked(scores: np.ndarray, labels: np.ndarray) -> tuple[tuple[int, ...
     return tuple(classes[best].tolist()), tuple(in_order.tolist())
 
 
-def _measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Measure the AUC of each row of scores ``(b, n)`` for targets of 0 and 1, ``(b,)``.
 
     Where there is only one kind of target, nothing can be told apart: 0.5.
