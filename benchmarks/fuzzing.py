@@ -225,8 +225,8 @@ def run_atheris(seconds: int, seed: int) -> dict[str, int] | None:
         code = (
             "import sys, atheris, pathlib, warnings\n"
             "warnings.simplefilter('ignore')\n"
-            "with atheris.instrument_imports(include=['meninx.cohort', 'pydicom', 'tifffile']):\n"
-            "    import meninx.cohort\n"
+            "with atheris.instrument_imports(include=['meninx.imaging', 'pydicom', 'tifffile']):\n"
+            "    import meninx.imaging\n"
             f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
             "from fuzzing import read_hostile\n"
             f"path = pathlib.Path({temporary!r}) / 'case'\n"

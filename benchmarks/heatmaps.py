@@ -13,7 +13,7 @@ import torch
 from captum.attr import LayerActivation, LayerGradCam
 from torch import nn
 
-from meninx.cohort import Cohort
+from meninx.cohort import Cohort, as_array
 from meninx.evaluate import split_by_patient
 from meninx.explain import (
     Localisation,
@@ -28,7 +28,6 @@ from meninx.explain import (
 from meninx.explain.heatmap import HeatmapMethod, scale_by_peak
 from meninx.explain.lesions import find_lesion
 from meninx.finetune import FineTunedClassifier
-from meninx.imaging import read_image
 from meninx.phantom import phantom
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanations.md"
@@ -86,7 +85,7 @@ def compare(cohort: Cohort) -> list[str]:
         classifier.fit(cohort.images[split.train], cohort.labels[split.train])
         network = classifier.network_
         samples = [cohort.samples[row] for row in split.test if cohort.labels[row] == label]
-        pixels = [read_image(sample) for sample in samples]
+        pixels = [as_array(sample) for sample in samples]
         inputs = classifier.backbone_.prepare(pixels)
         for name, method in METHODS.items():
             count = OCCLUDED if method is occlude else len(samples)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from meninx.language import Message
+
 CLASSES = {"lm": 16, "leukemia": 22, "normal": 15}
 STAGES = {"stem": 1, "stage1": 3, "stage2": 9, "stage3": 9, "stage4": 18, "stage5": 9}
 KL_OF_STAGE = {
@@ -48,6 +50,18 @@ def cut_of(model):
     return {"partial": "stage4", "frozen": "head", "scratch": "stem"}.get(strategy_of(model))
 
 
+def say(field, message):
+    """Give what a file holds of a message: its English sentence, its code and its values."""
+    return {field: message.text, "message": message.as_dict()}
+
+
+def say_all(field, *messages):
+    return {
+        field: [message.text for message in messages],
+        "messages": [message.as_dict() for message in messages],
+    }
+
+
 def write_json(path: Path, content) -> None:
     path.write_text(json.dumps(content))
 
@@ -74,7 +88,7 @@ def write_summary(run: Path, classes) -> None:
         "versions": {"meninx": "0.1.0", "torch": "2.14.1", "timm": "1.0.31"},
         "synthetic": False, "patients_known": False, "classes": classes,
         "folds": 5, "repeats": 5,
-        "notes": ["Patients are not named, so each image is taken as its own patient."],
+        **say_all("notes", Message("folds", asked=7, used=5)),
     }  # fmt: skip
     write_json(run / "summary.json", summary)
 
@@ -99,10 +113,11 @@ def write_matrix(run: Path, classes) -> None:
         "quadrant": "Q3",
         "advice": {
             "strategy": "partial", "cut": "stage4",
-            "reasons": [
-                "17.7 images per class are fewer than 1,000.",
-                "The images are farther from ImageNet (0.113) than the threshold (0.06).",
-            ],
+            **say_all(
+                "reasons",
+                Message("size_few", images=17.7, threshold=1000),
+                Message("unlike", kl=0.113, threshold=0.06),
+            ),
         },
         "backbones": [
             {"name": f"tf_efficientnet_lite{n}", "logme": -0.61 - n / 50, "probe": 0.72 - n / 60,
@@ -128,7 +143,7 @@ def write_models(run: Path, images) -> None:
         {
             "model": model, "backbone": backbone_of(model) or None, "strategy": strategy_of(model),
             "cut": cut_of(model), "role": role, "repeats": 5,
-            "reason": "advice of the matrix" if "partial" in model else "for comparison",
+            **say("reason", Message("advised" if "partial" in model else "asked")),
             "trained_parameters": 2_650_000 if "partial" in model else 3843,
         }
         for model, role in models.items()
@@ -242,11 +257,11 @@ def write_run(run: Path, classes=CLASSES) -> Path:
     findings = [
         {
             "kind": "small", "severity": "info", "files": [],
-            "advice": "53 images: one image moves a score by about 2 points.",
+            **say("advice", Message("small", count=sum(classes.values()))),
         },
         {
             "kind": "exact-duplicates", "severity": "warning", "files": ["S-0003", "S-0009"],
-            "advice": "The same pixels twice; they are kept on one side of every split.",
+            **say("advice", Message("duplicates_identical", what=Message("identical", count=2))),
         },
     ]  # fmt: skip
     write_json(run / "audit.json", {"findings": findings})
@@ -404,7 +419,7 @@ def write_costs(run: Path) -> None:
     for number, model in enumerate(plan["models"]):
         model["predicted_seconds"] = 38.2 + number
     left_out = [
-        {"model": "tf_efficientnet_lite2-full", "reason": "The time limit of 300 s is used up.",
+        {"model": "tf_efficientnet_lite2-full", **say("reason", Message("left_out", seconds=300)),
          "predicted_seconds": 123.4}
     ]  # fmt: skip
     write_json(run / "plan.json", {**plan, "left_out": left_out, "predicted_seconds": 431.7})

@@ -12,10 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "meninx"
 
-# The order in which a study meets them; study is the spine that joins all before it.
+# The order in which a study meets them, after what all of them speak with; study is the spine
+# that joins all before it.
 FLOW = [
-    "imaging", "cohort", "phantom", "backbones", "matrix", "finetune", "evaluate", "ood", "explain",
-    "bundle", "results", "report", "study", "serve", "cli",
+    "language", "imaging", "cohort", "phantom", "backbones", "matrix", "finetune", "evaluate",
+    "ood", "explain", "bundle", "results", "report", "study", "serve", "cli",
 ]  # fmt: skip
 
 

@@ -12,14 +12,14 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from meninx.cohort import Cohort, Severity, audit
 from meninx.cohort.appearance import measure_appearance
-from meninx.cohort.audit.shortcuts import FALSE_ALARMS, _measure_auc, measure_shortcuts
+from meninx.cohort.audit.shortcuts import ALPHA, measure_auc, measure_shortcuts
 from meninx.cohort.near_duplicates.search import align_candidates
 from meninx.imaging.head_crop import find_head
 from meninx.phantom import phantom
 
 from . import test_cli
 from .conftest import SHARED_DATA
-from .test_framing import draw_head
+from .test_head_crop import draw_head
 
 call = test_cli.call
 
@@ -110,7 +110,7 @@ def test_a_copy_in_another_class_is_an_error(tmp_path):
     folder = write_heads(tmp_path, patients=4)
     save(draw_head(2)[0][:, ::-1], folder / "b" / "copy.png")
     (finding,) = found(Cohort.open(folder), "near-duplicates")
-    assert finding.severity is Severity.ERROR and "labelled a and b" in finding.advice
+    assert finding.severity is Severity.ERROR and "(a, b)" in finding.advice
 
 
 def test_a_copy_of_another_patient_is_refused_when_strict(tmp_path):
@@ -437,20 +437,20 @@ def test_false_alarms_are_as_rare_as_stated():
         facts = {f"number {i}": random.normal(size=(53, 1 + i % 3)) for i in range(5)}
         facts |= {f"word {i}": np.eye(3)[random.integers(0, 3, 53)] for i in range(2)}
         facts["almost the same"] = facts["number 0"] + random.normal(0, 0.1, (53, 1))
-        alarms += min(s.p for s in measure_shortcuts(facts, labels, np.arange(53))) <= FALSE_ALARMS
+        alarms += min(s.p for s in measure_shortcuts(facts, labels, np.arange(53))) <= ALPHA
     assert alarms <= 8  # of 60 at 5 %: more happens in 1 % of cases
 
 
 @pytest.mark.slow
-def test_clean_phantoms_are_seldom_accused(tmp_path):
+def test_clean_phantoms_are_seldom_flagged(tmp_path):
     """Over 20 seeds; at the stated 5 % a cohort, more than three would be a fault."""
-    accused = 0
+    flagged = 0
     for seed in range(20):
         cohort = Cohort.open(phantom(tmp_path / str(seed), seed=seed))
-        accused += bool(found(cohort, "shortcut"))
+        flagged += bool(found(cohort, "shortcut"))
         assert len(cohort.copies) == 0
         assert not [finding for finding in audit(cohort) if finding.severity is Severity.ERROR]
-    assert accused <= 3
+    assert flagged <= 3
 
 
 # --- counts -----------------------------------------------------------------------------------
@@ -492,4 +492,4 @@ def test_every_finding_names_the_files_it_rests_on(tmp_path):
 def test_without_two_classes_a_fact_tells_nothing_apart():
     scores = np.array([[0.1, 0.4, 0.8], [0.1, 0.4, 0.8]])
     targets = np.array([[0, 0, 0], [0, 0, 1]])
-    assert _measure_auc(scores, targets).tolist() == [0.5, 1.0]
+    assert measure_auc(scores, targets).tolist() == [0.5, 1.0]

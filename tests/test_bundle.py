@@ -23,7 +23,7 @@ from meninx.evaluate import Calibration
 from meninx.finetune import Ensemble, FineTunedClassifier, Recipe
 from meninx.ood import OODDetector
 from tests.conftest import draw_disc
-from tests.test_framing import draw_head, white_frame
+from tests.test_head_crop import draw_head, white_frame
 
 FACTS = {
     "synthetic": True,

@@ -156,7 +156,8 @@ def test_audit_json_keeps_its_fields(call, disc_folder):
     code, output, _ = call("audit", disc_folder, "--json")
     findings = json.loads(output)["findings"]
     assert code == 0 and findings
-    assert all(finding.keys() == {"kind", "severity", "files", "advice"} for finding in findings)
+    fields = {"kind", "severity", "files", "advice", "message"}
+    assert all(finding.keys() == fields for finding in findings)
 
 
 def test_cohort_tells_the_user_which_pseudonym_is_which_file(call, disc_folder):

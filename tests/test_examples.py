@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from meninx.cohort import Cohort
+from meninx.cohort import Cohort, as_array
 from meninx.evaluate import Predictions
 from meninx.explain.lesions import find_lesion
-from meninx.imaging import read_image
 from meninx.phantom import phantom
 from meninx.study.examples import MOST_FOLDS, MOST_WRONG, choose_examples, choose_folds
 
@@ -60,7 +59,7 @@ def test_a_lesion_lies_in_the_image_that_the_classifier_is_given(phantom_cohort)
         lesion = find_lesion(sample)
         assert (lesion is not None) == (sample.label == "lm")
         if lesion is not None:
-            assert lesion.region.shape == lesion.head.shape == read_image(sample).shape
+            assert lesion.region.shape == lesion.head.shape == as_array(sample).shape
             with Image.open(sample.mask) as mask:
                 assert lesion.region.shape != mask.size[::-1]  # cropped, as the image is
                 assert lesion.region.sum() == (np.asarray(mask) > 0).sum()

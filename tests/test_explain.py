@@ -19,7 +19,7 @@ from meninx.explain import (
     occlude,
     randomize_weights,
 )
-from meninx.explain.sanity import _randomise
+from meninx.explain.sanity import randomise_layers
 
 
 class Stage(nn.Module):
@@ -213,7 +213,7 @@ def test_an_empty_heatmap_is_left_out_of_the_check_and_one_that_was_emptied_coun
 def test_layers_without_a_start_of_their_own_are_shuffled():
     part = nn.Module()
     part.scale = nn.Parameter(torch.arange(50.0))
-    _randomise(part)
+    randomise_layers(part)
     assert (part.scale != torch.arange(50.0)).any()
     assert part.scale.sort().values.tolist() == list(range(50))
 

@@ -18,7 +18,7 @@ from meninx.study import Study
 from . import test_cli
 from .conftest import SHARED_DATA
 from .test_audit import found, recompress, rescale, save, write_heads
-from .test_framing import draw_head
+from .test_head_crop import draw_head
 
 call = test_cli.call
 
@@ -105,7 +105,7 @@ def test_copies_of_a_copy_are_one_picture(tmp_path):
 
 def test_a_chain_is_not_one_picture_unless_its_ends_are_alike_too(tmp_path):
     """Left half of one head with right half of another: like both, which are not alike."""
-    from meninx.cohort.near_duplicates.confirm import _join_completely
+    from meninx.cohort.near_duplicates.confirm import join_completely
     from meninx.cohort.near_duplicates.search import align_candidates
 
     folder = write_heads(tmp_path, patients=3)
@@ -115,7 +115,7 @@ def test_a_chain_is_not_one_picture_unless_its_ends_are_alike_too(tmp_path):
     pairs = align_candidates(thumbnails)
     chain = pairs.take(np.zeros(2, int))
     chain.whole[:], chain.part[:] = (0, 1), (1, 2)
-    assert _join_completely(thumbnails, chain, np.array([0.9, 0.95])) == [[1, 2]]
+    assert join_completely(thumbnails, chain, np.array([0.9, 0.95])) == [[1, 2]]
 
 
 def test_the_bar_rises_with_how_alike_the_pairs_of_a_cohort_are():

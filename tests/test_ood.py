@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from meninx.cohort import Cohort, as_head, fingerprint_of
 from meninx.errors import CohortError, ImageError
 from meninx.ood import OODDetector
-from meninx.ood.detector import Ellipsoid, OODScore, _flag_held_out, choose_threshold
+from meninx.ood.detector import Ellipsoid, OODScore, choose_threshold, flag_held_out
 from tests.conftest import SHARED_DATA, draw_disc
 
 
@@ -103,7 +103,7 @@ def test_the_stated_level_is_not_exceeded_on_patients_held_out():
     """With few patients the rate is about half of the level, as the docstring says."""
     random = np.random.default_rng(2)
     rates = [
-        _flag_held_out(random.normal(size=(60, 8)), np.arange(60), level=0.1).mean()
+        flag_held_out(random.normal(size=(60, 8)), np.arange(60), level=0.1).mean()
         for _ in range(20)
     ]
     assert 0.02 <= np.mean(rates) <= 0.1
@@ -115,7 +115,7 @@ def test_held_out_images_are_judged_without_their_patient():
     features = random.normal(size=(60, 5))
     features[:6] += 30
     patients = np.repeat(np.arange(10), 6)
-    assert _flag_held_out(features, patients, 0.05)[:6].all()
+    assert flag_held_out(features, patients, 0.05)[:6].all()
     leaking = Ellipsoid.fit(features)
     threshold = choose_threshold(leaking.measure(features), 0.05)
     assert not (leaking.measure(features)[:6] > threshold).all()

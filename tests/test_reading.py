@@ -27,7 +27,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from meninx.cohort import Sample
 from meninx.errors import ImageError
 from meninx.imaging import Axis, read_image, read_mask
 from meninx.imaging.codestreams import measure_codestream
@@ -344,11 +343,9 @@ def test_matlab_files_of_the_cemri_set_are_read_with_their_mask(tmp_path):
     image = picture(5).astype(np.int16)
     path = save_cjdata(tmp_path / "7.mat", image)
     np.testing.assert_array_equal(read_image(path), scale_intensity(image))
-    np.testing.assert_array_equal(read_mask(Sample(path, "g", "p", mask=path)), image > 200)
+    np.testing.assert_array_equal(read_mask(path), image > 200)
     Image.fromarray(np.uint8(image > 200) * 255).save(tmp_path / "m.png")
-    sample = Sample(path, "g", "p", mask=tmp_path / "m.png")
-    np.testing.assert_array_equal(read_mask(sample), image > 200)
-    assert read_mask(Sample(path, "g", "p")) is None
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), image > 200)
 
 
 def test_a_matlab_file_cannot_lead_to_another_file(tmp_path):
@@ -432,7 +429,7 @@ def test_a_deflated_bomb_is_refused(tmp_path):
     dataset.add_new(0x00091001, "OB", b"\0" * 40_000_000)
     dataset.save_as(tmp_path / "x.dcm")
     assert (tmp_path / "x.dcm").stat().st_size < 100_000
-    from meninx.cohort import dicom
+    from meninx.imaging import dicom
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dicom, "MAXIMUM_BYTES", 10_000_000)
@@ -521,7 +518,7 @@ def test_a_decoder_that_ends_its_process_does_not_end_ours(tmp_path):
 
 
 def test_a_process_that_dies_or_hangs_is_replaced(monkeypatch):
-    from meninx.cohort import decoding
+    from meninx.imaging import decoding
 
     good = PYDICOM / "MR_small_RLE.dcm"
     expected = read_image(good)
@@ -562,7 +559,7 @@ def test_a_tiff_whose_pages_go_round_is_refused_at_once(tmp_path, is_big):
 
 
 def test_a_tiff_of_too_many_pages_is_refused(tmp_path, monkeypatch):
-    from meninx.cohort import tiff
+    from meninx.imaging import tiff
 
     stack = np.stack([picture(seed) for seed in range(4)])
     tifffile.imwrite(tmp_path / "x.tif", stack, photometric="minisblack", metadata=None)

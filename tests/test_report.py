@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from meninx.errors import OutputError, StudyError
+from meninx.language import Message
+from meninx.language.words import LANGUAGES
 from meninx.report import Words, draw_matrix, render, render_figure
 from meninx.report.figures.style import spread
-from meninx.report.language import LANGUAGES
 from meninx.report.latex import SIGN_DEFINITION, escape_latex
 from meninx.report.table import Column, Table
 from meninx.report.tables import make_tables
@@ -37,6 +38,7 @@ from tests.finished_runs import (
     Reader,
     change_json,
     contents,
+    say,
     write_json,
     write_run,
     write_statistics,
@@ -147,14 +149,14 @@ def test_the_page_begins_with_the_answer(page):
         assert said in answer
     assert "0.79 (95 % interval 0.68 to 0.90)" in answer  # the naive score, named as such
     assert "too hopeful" in answer
-    assert "each image is taken as its own patient" in answer
+    assert "7 folds were asked for and 5 were used" in answer
     assert "S-0003, S-0009" in answer  # what the audit found
 
 
 def test_the_audit_names_a_few_images_and_counts_the_others(run, without_figures):
-    advice = "the same on every image"
+    small = say("advice", Message("small", count=53))
     findings = [
-        {"kind": "small", "severity": "info", "files": names, "advice": advice}
+        {"kind": "small", "severity": "info", "files": names, **small}
         for names in ([f"S-{n:04x}" for n in range(53)], [f"S-{n:04x}" for n in range(20)])
     ]
     write_json(run / "audit.json", {"findings": findings})

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
+from meninx.language.words import LANGUAGES
 from meninx.report import Words, render
 from meninx.report.checklists import CLAIM, TRIPOD, make_checklists
 from meninx.report.facts import gather_facts
-from meninx.report.language import LANGUAGES
 from meninx.report.model_card import escape_markdown, make_model_card, write_markdown
 from meninx.results import RunFolder
 from tests.finished_runs import HOSTILE, Reader, change_json, write_run, write_statistics

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pickle
 import re
 import string
 from collections.abc import Iterator
@@ -14,22 +15,21 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from PIL import Image, ImageOps
 
-import meninx.report
+import meninx
 from meninx.cohort import Cohort, Severity, audit
 from meninx.cohort.appearance import TAGS, measure_appearance
-from meninx.errors import StudyError
+from meninx.errors import ImageError, StudyError
 from meninx.finetune import Strategy
-from meninx.matrix.advice import Thresholds, advise
+from meninx.language import Message
+from meninx.language.words import LANGUAGES, format_number
 from meninx.matrix.references import load_references
 from meninx.report import Words, render
-from meninx.report.language import LANGUAGES, format_number
 from meninx.study.plan import ENSEMBLE
-from meninx.study.runner import explain_left_out
-from meninx.study.study import _explain_folds
 from tests.finished_runs import (
     Reader,
     change_json,
     choose_ensemble,
+    say,
     write_json,
     write_run,
     write_statistics,
@@ -42,11 +42,35 @@ ENGLISH_WORDS = {
     "each", "all", "if", "has", "have", "images", "image", "patients", "network",
 }  # fmt: skip
 
+SOURCE = Path(meninx.__file__).parent
+REPORT = SOURCE / "report"
+
+
+def find_messages() -> Iterator[tuple[str, set[str]]]:
+    """Find every code that the source raises, with the names of its values."""
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Message":
+                names = {keyword.arg for keyword in node.keywords}
+                yield from ((code, names) for code in find_codes(node.args[0], path))
+
+
+def find_codes(node: ast.expr, path: Path) -> list[str]:
+    """Give the codes that the first argument of a message may be; they must stand there."""
+    if isinstance(node, ast.IfExp):
+        return [*find_codes(node.body, path), *find_codes(node.orelse, path)]
+    assert isinstance(node, ast.Constant), f"{path}: {ast.unparse(node)}"
+    return [node.value]
+
+
+def find_placeholders(sentence: str) -> dict[str, str]:
+    """Give the placeholders of a sentence, each with its format."""
+    return {name: spec for _, name, spec, _ in string.Formatter().parse(sentence) if name}
+
 
 def keys_asked_for() -> Iterator[str]:
     """Find every key in a call of `words(…)`, in code and in templates."""
-    folder = Path(meninx.report.__file__).parent
-    for path in folder.rglob("*.py"):
+    for path in [*REPORT.rglob("*.py"), SOURCE / "language" / "words.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
@@ -56,15 +80,14 @@ def keys_asked_for() -> Iterator[str]:
                     for part in ast.walk(node.args[0])
                     if isinstance(part, ast.Constant) and isinstance(part.value, str)
                 )
-    for path in folder.rglob("*.j2"):
+    for path in REPORT.rglob("*.j2"):
         for argument in re.findall(r"words\(([^,)]*)", path.read_text()):
             yield from re.findall(r"[\"']([\w.]+)[\"']", argument)
 
 
 def sections_asked_for() -> set[str]:
     """Find every section whose keys come from a run's files, in a call of `words.name(…)`."""
-    folder = Path(meninx.report.__file__).parent
-    sources = [*folder.rglob("*.py"), *folder.rglob("*.j2")]
+    sources = [*REPORT.rglob("*.py"), *REPORT.rglob("*.j2")]
     return {
         section
         for path in sources
@@ -77,21 +100,22 @@ def test_every_sentence_asked_for_is_there_and_none_stands_idle(language):
     there, asked = set(Words.load(language).sentences), set(keys_asked_for())
     assert len(asked) > 100
     assert asked - there == set()
-    by_name = {*sections_asked_for(), "told", "term"}  # for both see the tests of retelling
+    by_name = {*sections_asked_for(), "message", "term"}  # for both see the tests of messages
     idle = {key for key in there - asked if key.split(".")[0] not in by_name}
     assert idle == set()
 
 
+# What other programs say of a file has English words only; elsewhere audit.json is pointed to.
+UNTOLD = "message.reason_other"
+
+
 def test_languages_have_the_same_sentences_with_the_same_placeholders():
     catalogues = [Words.load(language).sentences for language in LANGUAGES]
-
-    def placeholders(sentence):
-        return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
-
     english, *others = [
-        {key: placeholders(sentence) for key, sentence in sentences.items()}
+        {key: set(find_placeholders(sentence)) for key, sentence in sentences.items()}
         for sentences in catalogues
     ]
+    english[UNTOLD] = set()
     for other in others:
         assert other == english
     same = [key for key, text in catalogues[0].items() if catalogues[1][key] == text]
@@ -99,6 +123,7 @@ def test_languages_have_the_same_sentences_with_the_same_placeholders():
         "number.percent", "number.below", "number.p_equals", "number.p_below", "page.kicker",
         "confusion.row_total", "matrix.advice", "learning_curve.forecast_label", "card.data",
         "card.model", "topic.data", "topic.model", "fact.software", "reference.retina",
+        "message.skipped_reason",
     }  # fmt: skip
     assert {key for key in same if not key.startswith(("column.", "trains."))} <= untranslatable
 
@@ -129,51 +154,23 @@ def test_the_page_speaks_indonesian(tmp_path, monkeypatch):
     assert "0.79" in (run / "tables" / "scores.csv").read_text()  # data keep the dot
 
 
-def tell_as_a_study_does(run: Path) -> None:
-    """Put sentences of other stages, as these write them, in place of the made-up ones."""
-    by_stage = {"stem": 0.4, "stage1": 0.02, "stage2": 0.05, "stage3": 0.2}
-    advice = advise(17.0, 0.2, by_stage, dict.fromkeys(by_stage, 3_315_504), Thresholds())
-    matrix = {"strategy": "partial", "cut": "stage4", "reasons": list(advice.reasons)}
-    references = [{"name": one.name, "kl": one.kl} for one in load_references()]
-    change_json(run / "matrix.json", advice=matrix, references=references)
-    plan = json.loads((run / "plan.json").read_text())
-    for model in plan["models"]:
-        model["reason"] = "The matrix advises this."
-    left_out = [{"model": "x", "reason": "It does not fit into 30 s."}]
-    write_json(run / "plan.json", {**plan, "left_out": left_out})
-    told = Words.load("en").sentences
-    values = {
-        "count": "3", "images": "53", "classes": "lm 3",
-        "reasons": "1: the file is empty; 2: something; or other",
-        "limit": "5", "folds": "3", "fact": "border", "auc": "0.70", "p": "0.012", "facts": "8",
-        "largest": "lm", "most": "9", "smallest": "normal", "fewest": "2", "patients": "lm 3",
-        "told": "20", "scarce": "lm", "marked": "lm",
-    }  # fmt: skip
-    kinds = (
-        "skipped",
-        "duplicates",
-        "near_",
-        "shortcut",
-        "few_",
-        "imbal",
-        "patients_",
-        "small",
-        "several_",
-        "counts",
-    )
-    findings = [
-        {
-            "kind": "shortcut",
-            "severity": "warning",
-            "files": [],
-            "advice": told[key].format(**values),
-        }
-        for key in told
-        if key.removeprefix("told.").startswith(kinds)
+def say_every_message(run: Path) -> None:
+    """Let the audit find all that can be said."""
+    told = [
+        {"kind": "small", "severity": "info", "files": [], **say("advice", make_message(code))}
+        for code, _ in find_messages()
     ]
-    assert len(findings) > 10
-    write_json(run / "audit.json", {"findings": findings})
-    change_json(run / "summary.json", notes=[_explain_folds(5, 3)])
+    write_json(run / "audit.json", {"findings": told})
+    references = [{"name": one.name, "kl": one.kl} for one in load_references()]
+    change_json(run / "matrix.json", references=references)
+
+
+def make_message(code: str) -> Message:
+    """Make a message with a number, or a term, for each of its placeholders."""
+    formats = find_placeholders(Words.load("en").sentences[f"message.{code}"])
+    return Message(
+        code, **{name: "border" if spec == "term" else 1234.5 for name, spec in formats.items()}
+    )
 
 
 @pytest.mark.parametrize("is_ensemble", [False, True])
@@ -186,7 +183,7 @@ def test_no_english_is_left_in_an_indonesian_report(tmp_path, monkeypatch, is_en
 
     monkeypatch.setattr("meninx.report.rendering.render_figure", take_texts)
     run = write_statistics(write_run(tmp_path / "run"))
-    tell_as_a_study_does(run)
+    say_every_message(run)
     if is_ensemble:
         choose_ensemble(run)
     # Titles of publications and names of programs stay as they are.
@@ -229,74 +226,71 @@ def test_no_number_is_a_dash(value):
     assert Words.load("en").percent(value) == "–"
 
 
-# Sentences of other stages, which stand in the files of a run in English
+# Messages of other stages
 
 
-def retold(sentence):
-    """Tell a sentence in both languages."""
-    return [Words.load(language).translate(sentence) for language in ("en", "id")]
+def test_every_message_has_a_sentence_that_speaks_of_its_values_and_none_stands_idle():
+    sentences = {
+        key.removeprefix("message."): set(find_placeholders(sentence))
+        for key, sentence in Words.load("en").sentences.items()
+        if key.startswith("message.")
+    }
+    raised = list(find_messages())
+    assert len(raised) > 50
+    assert {code for code, _ in raised} == set(sentences)
+    assert [code for code, names in raised if names != sentences[code]] == []
 
 
-@pytest.mark.parametrize("images_per_class", [12.0, 700.0, 1_500.0, 60_000.0])
-@pytest.mark.parametrize("kl", [0.02, 0.2])
-def test_reasons_of_the_matrix_are_told_in_every_language(images_per_class, kl):
-    by_stage = {"stem": 0.4, "stage1": 0.02, "stage2": 0.05, "stage3": 0.2}
-    advice = advise(
-        images_per_class, kl, by_stage, dict.fromkeys(by_stage, 3_315_504), Thresholds()
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_message_can_be_said_written_and_read(language):
+    words = Words.load(language)
+    for code, _ in find_messages():
+        message = make_message(code)
+        sentence = words.tell(message)
+        assert sentence and "{" not in sentence
+        assert words.tell(json.loads(json.dumps(message.as_dict()))) == sentence
+
+
+def test_numbers_and_terms_of_a_message_are_written_as_the_language_does():
+    size = Message("size_many_near", images=1500.0, threshold=1000.5)
+    assert size.text.startswith("1500 images per class are many (the threshold is 1,000.5), but")
+    assert "1500 citra per kelas tergolong banyak (ambangnya 1.000,5)" in size.tell("id")
+    shortcut = Message(
+        "shortcut", fact="border", auc=0.66, p=0.016, facts=8, marked="border", told=12, images=15
     )
-    for reason in advice.reasons:
-        english, indonesian = retold(reason)
-        assert english == reason
-        assert indonesian != reason
+    assert "the border of an image" in shortcut.text and "AUC 0.66" in shortcut.text
+    told = shortcut.tell("id")
+    assert "ciri tepi gambar sebuah citra" in told and "AUC 0,66" in told
+    assert "ditandainya adalah border" in told  # a class keeps its name
 
 
-def test_numbers_of_a_retold_sentence_are_written_as_the_language_does():
-    _, indonesian = retold("1500 images a class are many (the border is 1,000.5).")
-    assert indonesian == "1500 citra per kelas tergolong banyak (batasnya 1.000,5)."
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"code": "of a later version", "values": {}},
+        {"code": "small", "values": {}},
+        {"code": "left_out", "values": {"seconds": [1]}},
+        {"code": "folds"},
+    ],
+)
+def test_a_message_that_no_sentence_fits_is_refused(content):
+    with pytest.raises(StudyError, match="there is no message"):
+        Words.load("id").tell(content)
 
 
-def test_terms_of_a_retold_sentence_are_told_too():
-    values = {
-        "fact": "border",
-        "auc": "0.66",
-        "p": "0.016",
-        "facts": 8,
-        "told": 12,
-        "images": 15,
-        "marked": "lm",
-    }
-    sentence = Words.load("en")("told.shortcut", **values)
-    assert "ciri tepi gambar sebuah citra" in retold(sentence)[1]
-    assert "AUC 0,66" in retold(sentence)[1]
+def test_messages_are_told_apart_by_code_and_values():
+    one, same = Message("small", count=3), Message("small", count=3)
+    assert len({one, same, Message("small", count=4), Message("synthetic")}) == 3
+    assert pickle.loads(pickle.dumps(one)) == one
 
 
-def test_a_sentence_that_no_stage_is_known_to_write_stays_itself():
-    assert retold("A new sentence {of} some (stage).") == ["A new sentence {of} some (stage)."] * 2
-
-
-def test_reasons_of_the_plan_are_told_in_every_language():
-    source = Path(meninx.__file__).parent / "study" / "plan.py"
-    tree = ast.parse(source.read_text())
-    docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    reasons = {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if node not in docstrings and re.fullmatch(r"[A-Z][^\n]* [^\n]*[.?]", node.value)
-    }
-    assert len(reasons) > 5
-    assert {reason for reason in reasons if retold(reason)[1] == reason} == set()
-
-
-def test_notes_of_the_study_are_told_in_every_language():
-    note = _explain_folds(5, 3)
-    assert retold(note)[0] == note and retold(note)[1] != note
-
-
-def test_reasons_of_the_time_limit_are_told_in_every_language():
-    reason = explain_left_out(5.0)
-    english, indonesian = retold(reason)
-    assert english == reason and indonesian != reason
+def test_an_error_of_an_image_keeps_its_reason(tmp_path):
+    plain = ImageError("it came from Mars", tmp_path)
+    assert str(plain) == f"{tmp_path}: it came from Mars"
+    assert plain.reason.text == "it came from Mars"
+    assert plain.reason.tell("id") == "alasan lain, lihat audit.json"
+    again = pickle.loads(pickle.dumps(ImageError(Message("reason_empty"), tmp_path)))
+    assert again.reason == Message("reason_empty") and str(again).endswith("the file is empty")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -304,7 +298,7 @@ def test_names_that_other_stages_write_have_words(language, tmp_path):
     there = Words.load(language).sentences
     strategies = {*map(str, Strategy), ENSEMBLE, "majority", "histogram"}
     facts = {*measure_appearance(save_blots(tmp_path / "a.png", 0), np.eye(50)).facts}
-    source = Path(meninx.__file__).parent / "cohort" / "audit"
+    source = SOURCE / "cohort" / "audit"
     kinds = set(re.findall(r'(?:cohort, |Finding\()"([a-z-]+)"', read_all(source)))
     kinds |= set(re.findall(r'"((?:exact|near)-[a-z]+)"', read_all(source)))
     assert len(kinds) == 13
@@ -329,53 +323,25 @@ def save_blots(path, seed):
     return path
 
 
-def test_reasons_why_images_were_left_out_are_told_or_pointed_to():
-    reasons = (
-        "12: the file is empty; 1: it has NaN or infinite values; replace them, for example by 0"
-    )
-    sentence = (
-        f"13 images were left out because they cannot be used ({reasons}): mend or remove them"
-    )
-    english, indonesian = retold(sentence)
-    assert english == sentence
-    assert "(12: berkas kosong; 1: memuat nilai NaN atau tak hingga; gantilah" in indonesian
-    unknown = sentence.replace("the file is empty", "it came from Mars")
-    english, indonesian = retold(unknown)
-    assert english == unknown
-    assert "12: alasan lain, lihat audit.json; 1: memuat" in indonesian
-
-
-def write_manifest(folder, columns, describe):
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
-    rows = [f"{file},{file.split('/')[0]},{describe(file)}" for file in files]
-    (folder / "manifest.csv").write_text("\n".join([f"image,label,{columns}", *rows]))
-    return folder
-
-
-def test_findings_about_patients_folds_and_files_are_told_in_every_language(tmp_path):
-    for number in range(20):
-        path = tmp_path / ("few" if number < 4 else "many") / f"{number:02d}.png"
+def write_classes(folder):
+    for number in range(24):
+        path = folder / ("few" if number < 4 else "many") / f"{number:02d}.png"
         path.parent.mkdir(exist_ok=True)
         save_blots(path, number)
-    (tmp_path / "many" / "again.png").write_bytes((tmp_path / "many" / "10.png").read_bytes())
-    ImageOps.mirror(Image.open(tmp_path / "many" / "11.png")).save(tmp_path / "many" / "left.png")
+
+
+def test_reasons_why_images_were_left_out_are_told_or_pointed_to(tmp_path):
+    write_classes(tmp_path)
     (tmp_path / "few" / "empty.png").write_bytes(b"")
-    copies = {"many/again.png": "10", "many/left.png": "11"}
-    advice = set()
-    for columns, describe in {
-        "patient": lambda file: copies.get(file, Path(file).stem),
-        "patient,synthetic": lambda file: f"{Path(file).stem},true",
-        "fold": lambda file: int(
-            copies.get(file, Path(file).stem) in ("00", "01", "10", "11", "12")
-        ),
-    }.items():
-        write_manifest(tmp_path, columns, describe)
-        findings = audit(Cohort.open(tmp_path / "manifest.csv", skip_bad=True))
-        advice |= {one.advice for one in findings if one.severity is not Severity.ERROR}
-    # Errors stop a study before it has a report.
-    assert len(advice) >= 10
-    assert {text for text in advice if retold(text)[1] == text} == set()
-    assert {text for text in advice if retold(text)[0] != text} == set()
+    (tmp_path / "few" / "void.png").write_bytes(b"")
+    (tmp_path / "many" / "objects.npy").write_bytes(b"\x93NUMPY")
+    np.save(tmp_path / "many" / "letters.npy", np.array([["a", "b"]]))
+    cohort = Cohort.open(tmp_path, skip_bad=True)
+    (message,) = [one.message for one in audit(cohort) if one.kind == "skipped"]
+    assert "4 images were left out" in message.text and "2: the file is empty" in message.text
+    told = message.tell("id")
+    assert "4 citra" in told and "2: berkas kosong" in told
+    assert "not real numbers" in message.text and "alasan lain, lihat audit.json" in told
 
 
 def test_findings_of_the_audit_are_told_in_every_language(tmp_path):
@@ -393,4 +359,8 @@ def test_findings_of_the_audit_are_told_in_every_language(tmp_path):
         "few-patients", "imbalance", "patients-unknown", "small", "exact-duplicates",
         "near-duplicates", "shortcut",
     }  # fmt: skip
-    assert {f.advice for f in findings if retold(f.advice)[1] == f.advice} == set()
+    for finding in findings:
+        written = json.loads(json.dumps(finding.as_dict()))
+        english, indonesian = (Words.load(one).tell(written["message"]) for one in LANGUAGES)
+        assert english == written["advice"] == finding.advice
+        assert indonesian != english and "{" not in indonesian

@@ -13,6 +13,7 @@ import pytest
 
 from meninx.errors import OutputError, StudyError
 from meninx.evaluate import Estimate
+from meninx.language import Message
 from meninx.results import RunFolder, convert
 from meninx.results.evaluation import Interval
 from meninx.results.json_schema import FILES, make_json_schema
@@ -40,7 +41,7 @@ def folder(tmp_path) -> RunFolder:
 def plan_model(name):
     return PlannedModel(
         model=name, backbone="net", strategy="frozen", cut=None, role="candidate", repeats=1,
-        reason="", trained_parameters=0, recipe={"epochs": 20, "head_start": None},
+        reason="", message=Message("asked"), trained_parameters=0, recipe={"epochs": 20, "head_start": None},
     )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def read_rows(study):
 
 def test_a_folder_of_studies_becomes_series_in_order_with_their_kind(study):
     series, bad = find_series(study / "dicom")
-    assert bad == [] and len(series) == 12
+    assert bad == {} and len(series) == 12
     assert [one.kind.value for one in series[:3]] == ["original", "localiser", "derived"]
     places = [header.position[2] for header in series[0].slices]
     assert places == sorted(places) and len(places) == 8

@@ -19,7 +19,7 @@ from meninx.evaluate import (
     plan_nested,
     split_by_patient,
 )
-from meninx.evaluate.folds import Rule, _keeps
+from meninx.evaluate.folds import Rule, keeps_rule
 
 
 @st.composite
@@ -124,8 +124,8 @@ def test_a_rule_that_a_division_breaks_is_noticed():
     """A planted fault: all patients of the second class are in one fold."""
     shown = np.array([[1, 0], [1, 1], [1, 1], [1, 0]])
     for rule in Rule:
-        assert not _keeps(shown, np.array([0, 1, 1, 0]), 2, rule)
-        assert _keeps(shown, np.array([0, 0, 1, 1]), 2, rule)
+        assert not keeps_rule(shown, np.array([0, 1, 1, 0]), 2, rule)
+        assert keeps_rule(shown, np.array([0, 0, 1, 1]), 2, rule)
 
 
 def test_divisions_of_patients_of_several_labels_are_the_same_again():

@@ -252,7 +252,7 @@ def test_a_limit_keeps_the_most_informative_models_and_repeats_alike(disc_cohort
     for model in plan.models:
         assert len(results[model.name].predictions.probabilities) == model.repeats
     if limit == 1:
-        assert left and all(f"into {limit} s" in one.reason for one in plan.left_out)
+        assert left and all(f"into {limit} s" in one.reason.text for one in plan.left_out)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5 h", 5400)])

@@ -112,7 +112,7 @@ def study(
         device=device,
         time_limit=read_duration(time_limit) if time_limit else None,
         seed=seed,
-        borders=Thresholds(size_border, similarity_border),
+        thresholds=Thresholds(size_border, similarity_border),
         leaves_one_patient_out=leave_one_patient_out,
         nested=nested,
         measures_learning_curve=learning_curve,

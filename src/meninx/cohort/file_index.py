@@ -14,6 +14,7 @@ from pathlib import Path
 from meninx.errors import CohortError
 from meninx.imaging.file_walk import is_junk, walk_files
 from meninx.imaging.slices import Axis
+from meninx.language import Message
 
 NO_LABELS = {"", "?", "nan", "n/a", "null", "unknown"}
 
@@ -54,7 +55,7 @@ class Skipped:
 
     path: Path
     label: str
-    reason: str
+    reason: Message
 
 
 def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
@@ -123,7 +124,7 @@ def list_manifest(
         try:
             entry = _read_row(row, locate)
             if entry.label.lower() in NO_LABELS:
-                reason = f"its label is {entry.label!r} (line {line}); give it one"
+                reason = Message("reason_no_label", label=entry.label, line=line)
                 unlabelled.append(Skipped(entry.path, "", reason))
             else:
                 entries.append(entry)

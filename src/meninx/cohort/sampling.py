@@ -80,8 +80,7 @@ def _try_entry(entry: Entry, rule: SampleRule) -> list[Sample] | Skipped:
     try:
         return _read_entry(entry, rule)
     except ImageError as problem:
-        reason = str(problem).removeprefix(f"{entry.path}: ")
-        return Skipped(entry.path, entry.label, reason)
+        return Skipped(entry.path, entry.label, problem.reason)
 
 
 def _read_entry(entry: Entry, rule: SampleRule) -> list[Sample]:

@@ -113,7 +113,7 @@ def _find_division(
     dealt = np.empty(len(labels), dtype=np.int64)
     for fold, (_, test) in enumerate(splitter.split(labels, labels, patients)):
         dealt[test] = fold
-    if _keeps(shown, dealt[first], folds, rule):
+    if keeps_rule(shown, dealt[first], folds, rule):
         return dealt
     mended = _mend(shown, dealt[first], folds, rule)
     return None if mended is None else mended[member]
@@ -128,7 +128,7 @@ def _show_classes(labels: np.ndarray, patients: np.ndarray) -> np.ndarray:
     return shown
 
 
-def _keeps(shown: np.ndarray, fold_of: np.ndarray, folds: int, rule: Rule) -> bool:
+def keeps_rule(shown: np.ndarray, fold_of: np.ndarray, folds: int, rule: Rule) -> bool:
     """Tell whether patients' folds ``(p,)`` keep a rule."""
     inside = np.stack([shown[fold_of == fold].sum(axis=0) for fold in range(folds)])
     if rule is Rule.EACH_FOLD:
@@ -163,4 +163,4 @@ def _mend(shown: np.ndarray, fold_of: np.ndarray, folds: int, rule: Rule) -> np.
     if found.x is None:
         return None
     mended: np.ndarray = found.x.reshape(patients, folds).round().argmax(axis=1)
-    return mended if _keeps(shown, mended, folds, rule) else None
+    return mended if keeps_rule(shown, mended, folds, rule) else None

@@ -138,13 +138,13 @@ def randomize_weights(
         for name, child in reversed(list(copied.named_children())):
             if next(child.parameters(), None) is None:
                 continue
-            _randomise(child)
+            randomise_layers(child)
             names.append(name)
             similarities.append(_correlate(trained, _rank(method(copied, inputs, classes))))
     return WeightRandomization(tuple(names), np.array(similarities))
 
 
-def _randomise(part: nn.Module) -> None:
+def randomise_layers(part: nn.Module) -> None:
     """Give all layers of a part fresh weights."""
     renewed: set[nn.Parameter] = set()
     for module in part.modules():

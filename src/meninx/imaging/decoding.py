@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from meninx.errors import ImageError
+from meninx.language import Message
 
 LONGEST_SECONDS = 30.0  # for one frame
-FAILED = "its compressed pixels are damaged, or no decoder reads them"
+FAILED = Message("reason_compressed")
 
 
 def decode_apart(path: Path, frame: int) -> np.ndarray:

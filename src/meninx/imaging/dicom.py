@@ -18,6 +18,7 @@ from meninx.imaging.frame_source import (
     refuse_oversized,
 )
 from meninx.imaging.geometry import square_pixels, turn_upright
+from meninx.language import Message
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -85,11 +86,11 @@ def refuse_inflated(path: Path) -> None:
 
 def _refuse_without_image(dataset: "Dataset") -> None:
     if not any(element in dataset for element in PIXEL_ELEMENTS):
-        raise ImageError("it is a DICOM file without an image in it")
+        raise ImageError(Message("reason_no_image"))
     if "Rows" not in dataset or "Columns" not in dataset:
-        raise ImageError("it is a DICOM file that does not say how large its image is")
+        raise ImageError(Message("reason_no_size"))
     if not (dataset.Rows and dataset.Columns):
-        raise ImageError("it has no pixels")
+        raise ImageError(Message("reason_no_pixels"))
 
 
 def fill_missing(dataset: "Dataset") -> None:

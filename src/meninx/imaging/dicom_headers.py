@@ -112,9 +112,9 @@ def read_headers(path: Path) -> list[SliceHeader]:
                 return []
             return list(_describe_slices(path, dataset))
     except ImageError as problem:
-        raise ImageError(f"{path}: {problem}") from None
+        raise ImageError(problem.reason, path) from None
     except Exception as problem:
-        raise ImageError(f"{path}: its DICOM header is damaged") from problem
+        raise ImageError("its DICOM header is damaged", path) from problem
 
 
 def _describe_slices(path: Path, dataset: "Dataset") -> Iterator[SliceHeader]:

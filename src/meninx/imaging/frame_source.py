@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from meninx.errors import ImageError
+from meninx.language import Message
 
 # More than any medical image has, and little enough to be held in memory: a small file
 # whose header promises more is broken or a decompression bomb.
@@ -33,10 +34,8 @@ class FrameSource:
 def refuse_oversized(pixels: int) -> None:
     """Raise ImageError when a header promises more pixels than are safe to decode."""
     if pixels > MAXIMUM_PIXELS:
-        raise ImageError(
-            f"it has {pixels / 1e6:,.0f} megapixels, more than the "
-            f"{MAXIMUM_PIXELS / 1e6:,.0f} that are read; crop it or make it smaller"
-        )
+        limit = MAXIMUM_PIXELS / 1e6
+        raise ImageError(Message("reason_megapixels", pixels=pixels / 1e6, limit=limit))
 
 
 def invert(pixels: np.ndarray) -> np.ndarray:

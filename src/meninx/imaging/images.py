@@ -23,6 +23,7 @@ from meninx.imaging.silence_loggers import silence_loggers
 from meninx.imaging.slices import Axis, choose_frames
 from meninx.imaging.tiff import open_tiff
 from meninx.imaging.volumes import open_numpy, open_volume
+from meninx.language import Message
 
 # DICOM without its preamble begins with an element of group 2 or 8, of either byte order.
 BARE_DICOM_STARTS = {
@@ -46,14 +47,14 @@ SIGNATURES = {
 CUT_SHORT = ("truncated", "less than expected", "end-of-stream", "unexpected end", "not enough")
 # What went wrong outside the file's content; all else is told as damage.
 OBSTACLES = {
-    errno.ENOENT: "there is no such file",
-    errno.EISDIR: "it is a folder, not an image",
-    errno.EACCES: "you may not read it",
-    errno.EPERM: "you may not read it",
-    errno.ELOOP: "it is a symbolic link that leads back to itself",
-    errno.ENAMETOOLONG: "its name is longer than this file system allows",
-    errno.ENOMEM: "this machine has too little memory for it",
-    errno.EIO: "the disk cannot read it",
+    errno.ENOENT: Message("reason_missing"),
+    errno.EISDIR: Message("reason_folder"),
+    errno.EACCES: Message("reason_forbidden"),
+    errno.EPERM: Message("reason_forbidden"),
+    errno.ELOOP: Message("reason_loop"),
+    errno.ENAMETOOLONG: Message("reason_long_name"),
+    errno.ENOMEM: Message("reason_memory"),
+    errno.EIO: Message("reason_disk"),
 }
 
 
@@ -128,7 +129,7 @@ def open_frames(path: Path, axis: Axis = Axis.AXIAL) -> FrameSource:
         with silence_loggers():
             return opener(path)
     except Exception as problem:  # decoders raise whatever their parser happened to meet
-        raise ImageError(f"{path}: {_describe(problem)}") from problem
+        raise ImageError(_describe(problem), path) from problem
 
 
 def read_mask(path: Path, frame: int | None = None, axis: Axis = Axis.AXIAL) -> np.ndarray:
@@ -149,7 +150,7 @@ def read_mask(path: Path, frame: int | None = None, axis: Axis = Axis.AXIAL) -> 
     except ImageError:
         raise
     except Exception as problem:
-        raise ImageError(f"{path}: {_describe(problem)}") from problem
+        raise ImageError(_describe(problem), path) from problem
 
 
 def decode_frame(path: Path, frames: FrameSource, frame: int) -> np.ndarray:
@@ -166,12 +167,12 @@ def decode_frame(path: Path, frames: FrameSource, frame: int) -> np.ndarray:
         There is no such frame, it is damaged, or it shows nothing.
     """
     if not 0 <= frame < frames.count:
-        raise ImageError(f"{path}: it has no frame {frame}; frames are 0 to {frames.count - 1}")
+        raise ImageError(f"it has no frame {frame}; frames are 0 to {frames.count - 1}", path)
     try:
         with silence_loggers():
             return _check_pixels(frames.decode(frame))
     except Exception as problem:
-        raise ImageError(f"{path}: {_describe(problem)}") from problem
+        raise ImageError(_describe(problem), path) from problem
 
 
 def scale_intensity(pixels: np.ndarray) -> np.ndarray:
@@ -188,11 +189,11 @@ def fingerprint_pixels(pixels: np.ndarray) -> str:
 
 def _find_opener(path: Path, axis: Axis) -> Callable[[Path], FrameSource]:
     if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe waits for ever
-        raise ImageError("it is a device or a pipe, not a file")
+        raise ImageError(Message("reason_device"))
     with path.open("rb") as file:
         start = file.read(352)
     if not start:
-        raise ImageError("the file is empty")
+        raise ImageError(Message("reason_empty"))
     # Before TIFF: a DICOM file may carry a TIFF header in its preamble, to be read as either.
     if start[128:132] == b"DICM" or start[:4] in BARE_DICOM_STARTS:
         return open_dicom
@@ -206,7 +207,7 @@ def _find_opener(path: Path, axis: Axis) -> Callable[[Path], FrameSource]:
         return partial(open_volume, axis=axis)
     if _is_volume(start, path):
         return partial(open_volume, axis=axis)
-    raise ImageError("it is not a PNG, JPEG, TIFF, DICOM, NIfTI, MGH, NumPy or MATLAB 7.3 file")
+    raise ImageError(Message("reason_not_readable"))
 
 
 def _is_volume(start: bytes, path: Path) -> bool:
@@ -224,30 +225,30 @@ def _check_pixels(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype.kind not in "buif":
         raise ImageError(f"its values are {pixels.dtype}, not real numbers")
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise ImageError(f"its shape is {pixels.shape}, not (h, w) or (h, w, 3)")
+        raise ImageError(Message("reason_shape", shape=str(pixels.shape)))
     if pixels.size == 0:
-        raise ImageError("it has no pixels")
+        raise ImageError(Message("reason_no_pixels"))
     values = pixels.astype(np.float32)
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     if not np.isfinite(values).all():
-        raise ImageError("it has NaN or infinite values; replace them, for example by 0")
+        raise ImageError(Message("reason_infinite"))
     if values.min() == values.max():
-        raise ImageError("every pixel has the same value, so there is nothing to classify")
+        raise ImageError(Message("reason_flat"))
     return np.ascontiguousarray(values)
 
 
-def _describe(problem: Exception) -> str:
-    """Say in one sentence why a file could not be read.
+def _describe(problem: Exception) -> Message:
+    """Say why a file could not be read.
 
     What a decoder says is not repeated: it may quote the header, which holds the patient.
     """
     if isinstance(problem, ImageError):
-        return str(problem)
+        return problem.reason
     if isinstance(problem, OSError) and problem.errno in OBSTACLES:
         return OBSTACLES[problem.errno]
     if isinstance(problem, MemoryError):
         return OBSTACLES[errno.ENOMEM]
     if isinstance(problem, EOFError) or any(word in str(problem).lower() for word in CUT_SHORT):
-        return "it is damaged: it ends before its image does"
-    return f"it is damaged or of a kind that cannot be read ({type(problem).__name__})"
+        return Message("reason_cut_short")
+    return Message("reason_damaged", cause=type(problem).__name__)

@@ -89,7 +89,7 @@ def find_series(folder: Path) -> tuple[list[Series], dict[Path, str]]:
             bad[path] = f"it cannot be read ({problem.strerror})"
             continue
         except ImageError as problem:
-            bad[path] = str(problem).removeprefix(f"{path}: ")
+            bad[path] = problem.reason.text
             continue
         for header in headers:
             slices = found[(header.patient, header.study, header.series)]

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-# Within this factor of the size border the advice says that the next quadrant is worth a try.
-NEAR_BORDER = 2.0
+from meninx.language import Message
+
+# Within this factor of the size threshold the advice says that the next quadrant is worth a try.
+NEAR_THRESHOLD = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,33 +51,18 @@ class Rule:
     strategy
         Name of the strategy.
     reason
-        For it, in one sentence.
+        Why.
     """
 
     strategy: str
-    reason: str
+    reason: Message
 
 
 RULES: dict[Quadrant, Rule] = {
-    Quadrant.Q1: Rule(
-        "full",
-        "Many images that are unlike photographs can retrain the whole network, and need to.",
-    ),
-    Quadrant.Q2: Rule(
-        "partial",
-        "Many images that are like photographs: the early layers already fit, training the last "
-        "stages is enough and cheap.",
-    ),
-    Quadrant.Q3: Rule(
-        "partial",
-        "Few images that are unlike photographs: the last stages must learn to see them, and the "
-        "others stay frozen because so few images cannot train more.",
-    ),
-    Quadrant.Q4: Rule(
-        "frozen",
-        "Few images that are like photographs: the network's features already fit, and so few "
-        "images can train only a classifier.",
-    ),
+    Quadrant.Q1: Rule("full", Message("rule_q1")),
+    Quadrant.Q2: Rule("partial", Message("rule_q2")),
+    Quadrant.Q3: Rule("partial", Message("rule_q3")),
+    Quadrant.Q4: Rule("frozen", Message("rule_q4")),
 }
 
 
@@ -86,13 +73,13 @@ class SizeRule:
     Attributes
     ----------
     is_large
-        Whether the rule is for cohorts beyond the size border or before it.
+        Whether the rule is for cohorts at the size threshold or below it.
     most_stages
         How many of the last stages may be trained under ``partial``.
     extra_layers
         Widths of hidden layers in front of the output.
     augmentation
-        How far views depart from the image; 1 is the usual.
+        How strongly images are augmented; 1 is the usual.
     """
 
     is_large: bool
@@ -128,11 +115,11 @@ class Advice:
     extra_layers
         Widths of hidden layers in front of the output; empty for none.
     augmentation
-        How far views depart from the image; 1 is the usual.
+        How strongly images are augmented; 1 is the usual.
     learning_rate
         Peak, for what gradient descent trains; None where nothing is.
     reasons
-        One sentence each.
+        One for each part.
     """
 
     strategy: str
@@ -141,14 +128,14 @@ class Advice:
     extra_layers: tuple[int, ...]
     augmentation: float
     learning_rate: float | None
-    reasons: tuple[str, ...]
+    reasons: tuple[Message, ...]
 
 
-def find_quadrant(images_per_class: float, kl: float, borders: Thresholds) -> Quadrant:
+def find_quadrant(images_per_class: float, kl: float, thresholds: Thresholds) -> Quadrant:
     """Place a cohort on the matrix."""
-    if images_per_class >= borders.size:
-        return Quadrant.Q1 if kl >= borders.similarity else Quadrant.Q2
-    return Quadrant.Q3 if kl >= borders.similarity else Quadrant.Q4
+    if images_per_class >= thresholds.size:
+        return Quadrant.Q1 if kl >= thresholds.similarity else Quadrant.Q2
+    return Quadrant.Q3 if kl >= thresholds.similarity else Quadrant.Q4
 
 
 def advise(
@@ -156,7 +143,7 @@ def advise(
     kl: float,
     by_stage: Mapping[str, float],
     parameters: Mapping[str, int],
-    borders: Thresholds,
+    thresholds: Thresholds,
 ) -> Advice:
     """Apply the rules.
 
@@ -170,12 +157,12 @@ def advise(
         The reference backbone's stages in order, the stem first, each with its distance, nats.
     parameters
         Cut to the number of parameters that it trains.
-    borders
+    thresholds
         Where the matrix divides.
     """
-    quadrant = find_quadrant(images_per_class, kl, borders)
+    quadrant = find_quadrant(images_per_class, kl, thresholds)
     strategy = RULES[quadrant].strategy
-    is_large = images_per_class >= borders.size
+    is_large = images_per_class >= thresholds.size
     size_rule = next(rule for rule in SIZE_RULES if rule.is_large == is_large)
     trained = 0
     if strategy == "partial":
@@ -183,13 +170,17 @@ def advise(
     cut = list(by_stage)[-trained] if trained else None
     rate = LEARNING_RATES.get(strategy)
     reasons = [
-        _say_size(images_per_class, borders),
-        _say_similarity(kl, borders),
+        _explain_size(images_per_class, thresholds.size),
+        Message(
+            "like" if kl < thresholds.similarity else "unlike",
+            kl=kl,
+            threshold=thresholds.similarity,
+        ),
         RULES[quadrant].reason,
-        *([] if cut is None else [_say_cut(cut, trained, by_stage, parameters[cut])]),
-        _say_extra_layers(size_rule),
-        _say_augmentation(size_rule),
-        *([] if rate is None else [_say_learning_rate(rate)]),
+        *([] if cut is None else [_explain_cut(cut, trained, by_stage, parameters[cut])]),
+        _explain_extra_layers(size_rule),
+        Message("augmentation_full" if size_rule.augmentation >= 1 else "augmentation_gentle"),
+        *([] if rate is None else [Message("learning_rate", rate=rate)]),
     ]
     return Advice(
         strategy,
@@ -226,48 +217,27 @@ def count_stages_to_train(by_stage: Mapping[str, float], most: int) -> int:
     return min(max(behind_best, 1), most)
 
 
-def _say_size(images_per_class: float, borders: Thresholds) -> str:
-    size = "many" if images_per_class >= borders.size else "few"
-    sentence = (
-        f"{images_per_class:.0f} images a class are {size} (the border is {borders.size:,.10g})"
-    )
-    if borders.size / NEAR_BORDER <= images_per_class < borders.size * NEAR_BORDER:
-        return f"{sentence}, but near the border: try what is advised on its other side too."
-    return f"{sentence}."
+def _explain_size(images: float, threshold: float) -> Message:
+    near = threshold / NEAR_THRESHOLD <= images < threshold * NEAR_THRESHOLD
+    if images < threshold:
+        return Message("size_few_near" if near else "size_few", images=images, threshold=threshold)
+    return Message("size_many_near" if near else "size_many", images=images, threshold=threshold)
 
 
-def _say_similarity(kl: float, borders: Thresholds) -> str:
-    likeness = "unlike" if kl >= borders.similarity else "like"
-    return (
-        f"They are {likeness} photographs: {kl:.3f} nats from ImageNet, with the border at "
-        f"{borders.similarity}."
-    )
-
-
-def _say_cut(cut: str, trained: int, by_stage: Mapping[str, float], parameters: int) -> str:
+def _explain_cut(cut: str, trained: int, by_stage: Mapping[str, float], parameters: int) -> Message:
     kept, last = list(by_stage)[-trained - 1], list(by_stage)[-1]
-    return (
-        f"Training starts at {cut} ({parameters / 1e6:.1f} million parameters): {kept} before it "
-        f"is {by_stage[kept]:.2f} nats from ImageNet and is kept, towards {last} the images "
-        f"depart to {by_stage[last]:.2f} nats."
+    return Message(
+        "cut",
+        cut=cut,
+        millions=parameters / 1e6,
+        kept=kept,
+        nearest=by_stage[kept],
+        last=last,
+        farthest=by_stage[last],
     )
 
 
-def _say_extra_layers(rule: SizeRule) -> str:
+def _explain_extra_layers(rule: SizeRule) -> Message:
     if rule.extra_layers:
-        width = rule.extra_layers[0]
-        return f"One more layer of {width} before the output: so many images can train it."
-    return "No extra layers before the output: so few images would be learned by heart."
-
-
-def _say_augmentation(rule: SizeRule) -> str:
-    if rule.augmentation >= 1:
-        return "Augmentation at full strength: few images must stand for many positions."
-    return "Gentler augmentation: many images show most positions themselves."
-
-
-def _say_learning_rate(rate: float) -> str:
-    return (
-        f"Learning rate {rate:g} at its peak, after a warm-up: the pretrained weights are "
-        "adjusted, not overwritten."
-    )
+        return Message("extra_layers", width=rule.extra_layers[0])
+    return Message("no_extra_layers")

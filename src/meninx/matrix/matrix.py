@@ -85,7 +85,7 @@ class SizeSimilarityMatrix:
         How many patients there are; a patient may have images of several classes.
     similarity
         Distance from ImageNet.
-    borders
+    thresholds
         Where the matrix divides.
     quadrant
         The field of the matrix.
@@ -102,7 +102,7 @@ class SizeSimilarityMatrix:
     patients: dict[str, int]
     everyone: int
     similarity: Similarity
-    borders: Thresholds
+    thresholds: Thresholds
     quadrant: Quadrant
     advice: Advice
     trained_parameters: dict[str, int]
@@ -114,7 +114,7 @@ class SizeSimilarityMatrix:
         cohort: Cohort,
         backbones: Sequence[str] = (REFERENCE_BACKBONE,),
         seed: int = 0,
-        borders: Thresholds = Thresholds(),  # noqa: B008 (frozen, so sharing it is safe)
+        thresholds: Thresholds = Thresholds(),  # noqa: B008 (frozen, so sharing it is safe)
     ) -> Self:
         """Measure a cohort.
 
@@ -126,7 +126,7 @@ class SizeSimilarityMatrix:
             Names of those to compare on it.
         seed
             Of the bootstrap over patients.
-        borders
+        thresholds
             Where the matrix divides.
 
         Raises
@@ -152,9 +152,9 @@ class SizeSimilarityMatrix:
             patients=cohort.count_patients(),
             everyone=len(np.unique(cohort.groups)),
             similarity=similarity,
-            borders=borders,
-            quadrant=find_quadrant(per_class, similarity.kl, borders),
-            advice=advise(per_class, similarity.kl, similarity.by_stage(), parameters, borders),
+            thresholds=thresholds,
+            quadrant=find_quadrant(per_class, similarity.kl, thresholds),
+            advice=advise(per_class, similarity.kl, similarity.by_stage(), parameters, thresholds),
             trained_parameters=parameters,
             backbones=tuple(sorted(fits, key=lambda fit: -fit.logme)),
         )
@@ -180,19 +180,19 @@ class SizeSimilarityMatrix:
             ("images (patients)", counts),
             (
                 "images a class",
-                f"{self.images / len(self.classes):.1f}; large from {self.borders.size:g}",
+                f"{self.images / len(self.classes):.1f}; large from {self.thresholds.size:g}",
             ),
             ("each cut would train", f"millions of parameters: {trained}"),
             (
                 "distance from ImageNet",
                 f"{similarity.kl:.3f} nats (95 % interval {similarity.low:.3f} to "
                 f"{similarity.high:.3f}, n = {self.images} images); different from "
-                f"{self.borders.similarity:g} on; nearest known images: {known.name} "
+                f"{self.thresholds.similarity:g} on; nearest known images: {known.name} "
                 f"({known.kl:.3f})",
             ),
             ("quadrant", self.quadrant.value),
             ("advice", f"{self.advice.strategy}{cut}"),
-            *(("because", reason) for reason in self.advice.reasons),
+            *(("because", reason.text) for reason in self.advice.reasons),
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class SizeSimilarityMatrix:
                 "kl": similarity.kl,
                 "low": similarity.low,
                 "high": similarity.high,
-                "threshold": self.borders.similarity,
+                "threshold": self.thresholds.similarity,
                 "layers": [
                     {"name": layer.name, "stage": layer.stage, "kl": layer.kl}
                     for layer in similarity.layers
@@ -214,7 +214,7 @@ class SizeSimilarityMatrix:
             },
             "size": {
                 "per_class": self.images / len(self.classes),
-                "threshold": self.borders.size,
+                "threshold": self.thresholds.size,
                 "patients": self.patients,
                 "trained_parameters": self.trained_parameters,
             },
@@ -225,7 +225,8 @@ class SizeSimilarityMatrix:
                 "extra_layers": list(self.advice.extra_layers),
                 "augmentation": self.advice.augmentation,
                 "learning_rate": self.advice.learning_rate,
-                "reasons": list(self.advice.reasons),
+                "reasons": [reason.text for reason in self.advice.reasons],
+                "messages": [reason.as_dict() for reason in self.advice.reasons],
             },
             "backbones": [vars(fit) for fit in self.backbones],
             "references": [vars(reference) for reference in load_references()],

@@ -166,7 +166,7 @@ class OODDetector:
         network = backbone.prefix(CUT)
         assert isinstance(network, nn.Sequential)
         features = _describe_images(backbone, network, images)
-        is_flagged = _flag_held_out(features, patients, level)
+        is_flagged = flag_held_out(features, patients, level)
         return cls(
             backbone=backbone,
             network=network,
@@ -332,7 +332,7 @@ def _measure_held_out(features: np.ndarray, patients: np.ndarray) -> np.ndarray:
     return distances
 
 
-def _flag_held_out(features: np.ndarray, patients: np.ndarray, level: float) -> np.ndarray:
+def flag_held_out(features: np.ndarray, patients: np.ndarray, level: float) -> np.ndarray:
     """Flag each image by a detector whose threshold, too, was learned without its patient."""
     is_flagged = np.zeros(len(features), dtype=bool)
     for train, test in _leave_patients_out(patients):

@@ -9,8 +9,8 @@ changes a score. Out: `report.html` (one file that loads nothing), `figures/` (S
 no study was made of, and :func:`render_figure` turns it into a file.
 """
 
+from meninx.language.words import Words
 from meninx.report.figures import draw_matrix, render_figure
-from meninx.report.language import Words
 from meninx.report.rendering import render
 
 __all__ = ["Words", "draw_matrix", "render", "render_figure"]

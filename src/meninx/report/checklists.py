@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from meninx.language.words import Words
 from meninx.report.facts import gather_facts
-from meninx.report.language import Words
 from meninx.report.table import Column, Table, Term, Value
 from meninx.results import RunFolder
 

@@ -5,7 +5,7 @@ A fact that the run does not hold is an empty text, so that nobody is told what 
 
 from collections.abc import Callable
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.report.sentences import (
     name_backbones,
     name_strategy,

@@ -6,8 +6,8 @@ After Mitchell et al. 2019, "Model Cards for Model Reporting".
 import re
 from dataclasses import dataclass
 
+from meninx.language.words import Words
 from meninx.report.facts import gather_facts
-from meninx.report.language import Words
 from meninx.results import RunFolder
 
 # Characters that Markdown reads as marks; "<" and "&" also begin HTML.

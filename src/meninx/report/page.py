@@ -7,8 +7,8 @@ from itertools import count
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from meninx.language.words import Words
 from meninx.report.checklists import Status, count_status
-from meninx.report.language import Words
 from meninx.report.model_card import CardSection
 from meninx.report.sentences import (
     tell_advice,

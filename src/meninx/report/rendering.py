@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from meninx.files import write_whole
+from meninx.language.words import Words
 from meninx.report.checklists import make_checklists
 from meninx.report.figures import (
     FORMATS,
@@ -19,7 +20,6 @@ from meninx.report.figures import (
     draw_training,
     render_figure,
 )
-from meninx.report.language import Words
 from meninx.report.model_card import make_model_card, write_markdown
 from meninx.report.page import make_checklist_page, make_page
 from meninx.report.tables import make_tables
@@ -43,8 +43,7 @@ def render(run: Path, language: str = "en") -> Path:
     run
         The run folder of a finished study.
     language
-        `en` or `id`. Sentences of the files, which are English, are told in it where the catalogue
-        knows them.
+        `en` or `id`.
 
     Returns
     -------

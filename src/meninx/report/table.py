@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from meninx.report.language import MISSING, Words
+from meninx.language.words import MISSING, Words
 from meninx.report.latex import SIGN_DEFINITION, escape_latex, has_foreign_signs
 from meninx.results.evaluation import Interval
 

@@ -4,9 +4,34 @@ A field with a default may be absent from a file; fields that are not named here
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+
+from meninx.language import Message
 from meninx.results.evaluation import Interval
 
+
+def _read_message(content: Any) -> Message:  # noqa: ANN401
+    try:
+        return Message.from_dict(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("should have a code and values") from error
+
+
+Said = Annotated[
+    Message,
+    PlainValidator(_read_message),
+    PlainSerializer(Message.as_dict),
+    WithJsonSchema(
+        {
+            "description": "What the sentence beside it is made of, for other languages.",
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "values": {"type": "object"}},
+            "required": ["code", "values"],
+        }
+    ),
+]
 Setting = int | float | bool | str | None
 
 
@@ -38,7 +63,7 @@ class Summary:
     synthetic
         Whether the images are.
     notes
-        What a reader should know of how it was run, in sentences.
+        What a reader should know of how it was run, in English; `messages` in any language.
     seconds
         That the study took.
     """
@@ -57,6 +82,7 @@ class Summary:
     folds: int
     repeats: int
     notes: tuple[str, ...]
+    messages: tuple[Said, ...]
 
 
 @dataclass(frozen=True)
@@ -104,6 +130,7 @@ class Advice:
     strategy: str
     cut: str | None
     reasons: tuple[str, ...]
+    messages: tuple[Said, ...]
     extra_layers: tuple[int, ...] = ()
     augmentation: float | None = None
     learning_rate: float | None = None
@@ -158,6 +185,7 @@ class PlannedModel:
     role: str
     repeats: int
     reason: str
+    message: Said
     trained_parameters: int | None
     is_advised: bool = False
     is_first: bool = False
@@ -173,6 +201,7 @@ class LeftOutModel:
 
     model: str
     reason: str
+    message: Said
     predicted_seconds: float | None = None
 
 
@@ -210,6 +239,7 @@ class AuditFinding:
     severity: str
     files: tuple[str, ...]
     advice: str
+    message: Said
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from typing import Self
 from meninx.backbones import Backbone
 from meninx.errors import StudyError
 from meninx.finetune import SCRATCH, Preset, Recipe, Strategy, count_trained, load_backbone
+from meninx.language import Message
 from meninx.matrix import Advice
 from meninx.results import convert
-from meninx.results.schema import PlanFile, PlannedModel
-
-NEIGHBOUR_REASON = "Half as many stages as advised: was the advised cut right?"
+from meninx.results.schema import LeftOutModel, PlanFile, PlannedModel
 
 ENSEMBLE = "ensemble"
 
@@ -45,7 +44,7 @@ class Model:
     trained_parameters
         How many numbers gradient descent or the solver fits, head apart.
     reason
-        Why it is in the plan, in one sentence.
+        Why it is in the plan.
     is_advised
         Whether it is what the matrix advises for its backbone.
     is_first
@@ -67,7 +66,7 @@ class Model:
     role: Role
     repeats: int
     trained_parameters: int
-    reason: str
+    reason: Message
     is_advised: bool = False
     is_first: bool = False
     extra_layers: tuple[int, ...] = ()
@@ -95,7 +94,14 @@ class Model:
     def describe(self) -> PlannedModel:
         """Give the model as ``plan.json`` holds it."""
         members = [member.name for member in self.members]
-        return convert(PlannedModel, self, model=self.name, members=members)
+        return convert(
+            PlannedModel,
+            self,
+            model=self.name,
+            reason=self.reason.text,
+            message=self.reason,
+            members=members,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,14 +113,18 @@ class LeftOut:
     model
         Its name.
     reason
-        In one sentence.
+        Why.
     predicted_seconds
         What it would have taken on one worker.
     """
 
     model: str
-    reason: str
+    reason: Message
     predicted_seconds: float
+
+    def describe(self) -> LeftOutModel:
+        """Give it as ``plan.json`` holds it."""
+        return convert(LeftOutModel, self, reason=self.reason.text, message=self.reason)
 
 
 @dataclass(frozen=True)
@@ -197,7 +207,7 @@ class Plan:
         if not strategies:
             stages = _find_neighbour(advice)
             neighbour = _make_trained(
-                loaded[0], Strategy.PARTIAL, stages, advice, repeats, recipe, NEIGHBOUR_REASON
+                loaded[0], Strategy.PARTIAL, stages, advice, repeats, recipe, Message("neighbour")
             )
             candidates.append(neighbour)
         if len(candidates) > 1:
@@ -215,14 +225,16 @@ class Plan:
 
     def describe(self) -> PlanFile:
         """Give what ``plan.json`` holds."""
-        return convert(PlanFile, self, models=[model.describe() for model in self.models])
+        return convert(
+            PlanFile,
+            self,
+            models=[model.describe() for model in self.models],
+            left_out=[model.describe() for model in self.left_out],
+        )
 
 
 def _make_simple_baselines(repeats: int) -> Iterator[Model]:
-    reasons = {
-        "majority": "Knows only how frequent the classes are: chance.",
-        "histogram": "Knows only how bright an image is, not what it shows.",
-    }
+    reasons = {"majority": Message("majority"), "histogram": Message("histogram")}
     for name, reason in reasons.items():
         yield Model(name, "", name, None, Role.BASELINE, repeats, 0, reason)
 
@@ -234,11 +246,11 @@ def _make_candidate(
     is_advised = strategy == advice.strategy
     stages = max(advice.trained_stages, 1)
     if is_advised:
-        reason = "The matrix advises this."
+        reason = Message("advised")
     elif strategy is Strategy.FROZEN:
-        reason = "The cheapest transfer, which every other must beat."
+        reason = Message("cheapest")
     else:
-        reason = "Asked for, at the last stages." if strategy is Strategy.PARTIAL else "Asked for."
+        reason = Message("asked_last_stages" if strategy is Strategy.PARTIAL else "asked")
     if strategy is Strategy.FROZEN:
         # It keeps its linear head: it is the simplest transfer, to compare with.
         model = Model(
@@ -257,7 +269,7 @@ def _make_trained(
     advice: Advice,
     repeats: int,
     recipe: Recipe,
-    reason: str,
+    reason: Message,
 ) -> Model:
     """Make a model that trains everything, or the last stages (never the stem)."""
     names = [stage.name for stage in backbone.stages]
@@ -286,7 +298,7 @@ def _make_ensemble(members: Sequence[Model], repeats: int) -> Model:
         role=Role.CANDIDATE,
         repeats=repeats,
         trained_parameters=sum(member.trained_parameters for member in members),
-        reason="All candidates together, probabilities averaged: no training but theirs.",
+        reason=Message("ensemble"),
         members=tuple(members),
     )
 
@@ -300,8 +312,7 @@ def _make_scratch(backbone: Backbone) -> Model:
         role=Role.BASELINE,
         repeats=1,
         trained_parameters=count_trained(backbone, "stem", Strategy.SCRATCH),
-        reason="The same network with random weights: what is pretraining worth? "
-        f"({SCRATCH.epochs} epochs at {SCRATCH.image_size} pixels.)",
+        reason=Message("scratch", epochs=SCRATCH.epochs, pixels=SCRATCH.image_size or 0),
         recipe=SCRATCH,
     )
 

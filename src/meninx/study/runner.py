@@ -9,6 +9,7 @@ import pandas as pd
 from meninx.cohort import Cohort
 from meninx.evaluate import Predictions, Split, Splits
 from meninx.finetune import ActivationStore, Recipe, Strategy, compute_histograms
+from meninx.language import Message
 from meninx.results import RunFolder
 from meninx.results.schema import HistoryRow
 from meninx.study.clock import Clock
@@ -236,7 +237,7 @@ def _keep_what_was_run(plan: Plan, results: Mapping[str, ModelResult], clock: Cl
     """Take out of a plan what there was no time for, and make the candidates' repeats equal."""
     if clock.limit is None:
         return plan
-    reason = explain_left_out(clock.limit)
+    reason = Message("left_out", seconds=clock.limit)
     kept, left_out = [], []
     for model in plan.models:
         members = tuple(one for one in model.members if one.name in results)
@@ -251,11 +252,6 @@ def _keep_what_was_run(plan: Plan, results: Mapping[str, ModelResult], clock: Cl
         else:
             left_out.append(LeftOut(model.name, reason, model.predicted_seconds or 0.0))
     return replace(plan, models=tuple(kept), left_out=tuple(left_out))
-
-
-def explain_left_out(limit: float) -> str:
-    """Say why a model was not run."""
-    return f"It does not fit into {limit:.0f} s."
 
 
 def _rank(model: Model) -> int:

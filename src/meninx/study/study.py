@@ -25,6 +25,7 @@ from meninx.evaluate import (
     split_by_patient,
 )
 from meninx.finetune import Preset, Strategy, find_device
+from meninx.language import Message
 from meninx.matrix import SizeSimilarityMatrix, Thresholds
 from meninx.ood import OODDetector
 from meninx.results import RunFolder, convert
@@ -77,7 +78,7 @@ class Study:
         the clock, so that another day, or another machine, may have room for other models.
     seed
         Of everything random.
-    borders
+    thresholds
         Where the matrix divides.
     leaves_one_patient_out
         Whether each patient is a fold of its own, in place of the folds.
@@ -104,7 +105,7 @@ class Study:
     device: str = "auto"
     time_limit: float | None = None
     seed: int = 0
-    borders: Thresholds = field(default_factory=Thresholds)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     leaves_one_patient_out: bool = False
     nested: bool = False
     measures_learning_curve: bool = False
@@ -163,7 +164,9 @@ class Study:
         folder.write(AuditFile(tuple(map(_hide_files, findings))))
 
         progress.begin("matrix")
-        matrix = SizeSimilarityMatrix.measure(self.cohort, self.backbones, self.seed, self.borders)
+        matrix = SizeSimilarityMatrix.measure(
+            self.cohort, self.backbones, self.seed, self.thresholds
+        )
         folder.write(convert(MatrixFile, matrix.as_dict()))
 
         progress.begin("plan")
@@ -202,7 +205,7 @@ class Study:
         """Measure the matrix and one short fit of each model, and plan, without running more."""
         started = time.perf_counter()
         matrix = SizeSimilarityMatrix.measure(
-            self.cohort, self.backbones[:1], self.seed, self.borders
+            self.cohort, self.backbones[:1], self.seed, self.thresholds
         )
         plan, _ = self._plan(matrix, self._split(), Workers(workers, self.device), started)
         return plan
@@ -329,7 +332,7 @@ class Study:
             "device": find_device(self.device).type,
             "time_limit": self.time_limit or "none",
             "seed": self.seed,
-            "borders": vars(self.borders),
+            "thresholds": vars(self.thresholds),
             "leave_one_patient_out": self.leaves_one_patient_out,
             "nested": self.nested,
             "learning_curve": self.measures_learning_curve,
@@ -341,6 +344,7 @@ class Study:
 
     def _summarise(self, results: Results, splits: Splits, seconds: float) -> Summary:
         selection, used = results.selection, splits.folds
+        notes = () if used == self.folds else (Message("folds", asked=self.folds, used=used),)
         return Summary(
             chosen=selection.chosen,
             headline=_describe_accuracy(selection.headline),
@@ -355,7 +359,8 @@ class Study:
             classes=self.cohort.counts(),
             folds=used,
             repeats=splits.repeats,
-            notes=() if used == self.folds else (_explain_folds(self.folds, used),),
+            notes=tuple(note.text for note in notes),
+            messages=notes,
         )
 
 
@@ -381,18 +386,11 @@ def _describe_allowed_copies(cohort: Cohort) -> dict[str, Any]:
 
 def _hide_files(finding: Finding) -> AuditFinding:
     """Name a finding's images by pseudonym, since a file name may hold a patient's name."""
-    return convert(AuditFinding, finding, files=finding.samples)
+    return convert(AuditFinding, finding, files=finding.samples, advice=finding.advice)
 
 
 def _describe_accuracy(estimate: Estimate) -> Headline:
     return convert(Headline, estimate, balanced_accuracy=estimate.value)
-
-
-def _explain_folds(asked: int, used: int) -> str:
-    return (
-        f"{asked} folds were asked for and {used} were used: each fold needs a patient of every "
-        "class, or the manifest gives the folds."
-    )
 
 
 def _list_versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from meninx.cohort.audit.findings import Finding, Severity
 from meninx.cohort.cohort import Cohort
+from meninx.language import Message
 
 FEW_PATIENTS = 5  # fewer in a class cannot fill the usual five folds
 SMALL_COHORT = 100  # below it, one image moves a score by more than a point
@@ -20,13 +21,15 @@ def find_counts(cohort: Cohort) -> Iterator[Finding]:
     told = ", ".join(f"{label} {images[label]}/{patients[label]}" for label in images)
     fewest = min(patients.values())
     scarce = [label for label in patients if patients[label] == fewest]
-    advice = (
-        f"{len(cohort.samples)} images of {len(np.unique(cohort.groups))} patients "
-        f"(images/patients of each class: {told}); at most {fewest} folds can have a patient of "
-        f"every class; the class with the fewest patients sets that limit ({', '.join(scarce)}): "
-        "new patients help most there"
+    message = Message(
+        "counts",
+        images=len(cohort.samples),
+        patients=len(np.unique(cohort.groups)),
+        classes=told,
+        folds=fewest,
+        scarce=", ".join(scarce),
     )
-    yield Finding.about(cohort, "counts", Severity.INFO, advice, _find_rows(cohort, scarce))
+    yield Finding.about(cohort, "counts", Severity.INFO, message, _find_rows(cohort, scarce))
 
 
 def find_skipped(cohort: Cohort) -> Iterator[Finding]:
@@ -34,11 +37,15 @@ def find_skipped(cohort: Cohort) -> Iterator[Finding]:
     if not cohort.skipped:
         return
     reasons = Counter(skipped.reason for skipped in cohort.skipped)
-    told = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common())
-    count = "1 image was" if len(cohort.skipped) == 1 else f"{len(cohort.skipped)} images were"
-    advice = f"{count} left out because they cannot be used ({told}): mend or remove them"
+    told = tuple(
+        Message("skipped_reason", count=count, reason=reason)
+        for reason, count in reasons.most_common()
+    )
+    message = Message("skipped", count=len(cohort.skipped), reasons=told)
+    if len(cohort.skipped) == 1:
+        message = Message("skipped_one", reasons=told)
     paths = tuple(str(skipped.path) for skipped in cohort.skipped)
-    yield Finding("skipped", Severity.WARNING, paths, advice, samples=())
+    yield Finding("skipped", Severity.WARNING, paths, message, samples=())
 
 
 def find_blank_images(cohort: Cohort) -> Iterator[Finding]:
@@ -49,11 +56,8 @@ def find_blank_images(cohort: Cohort) -> Iterator[Finding]:
         if sample.appearance is not None and sample.appearance.shown < LEAST_SHOWN
     ]
     if rows:
-        advice = (
-            f"in {len(rows)} images fewer than {LEAST_SHOWN:.0%} of the pixels differ from the "
-            "rest, so they show nothing to classify: remove them, or export them again"
-        )
-        yield Finding.about(cohort, "blank", Severity.ERROR, advice, rows)
+        message = Message("blank", count=len(rows), share=LEAST_SHOWN)
+        yield Finding.about(cohort, "blank", Severity.ERROR, message, rows)
 
 
 def find_few_patients(cohort: Cohort) -> Iterator[Finding]:
@@ -62,13 +66,9 @@ def find_few_patients(cohort: Cohort) -> Iterator[Finding]:
     few = {label: count for label, count in patients.items() if count < FEW_PATIENTS}
     if few:
         told = ", ".join(f"{label} {count}" for label, count in few.items())
-        advice = (
-            f"fewer than {FEW_PATIENTS} patients in a class ({told}): it cannot be in every "
-            f"fold, and its scores rest on very few people; at most {min(few.values())} folds "
-            "are possible; add patients"
-        )
-        rows = _find_rows(cohort, few)
-        yield Finding.about(cohort, "few-patients", Severity.WARNING, advice, rows)
+        folds, rows = min(few.values()), _find_rows(cohort, few)
+        message = Message("few_patients", limit=FEW_PATIENTS, classes=told, folds=folds)
+        yield Finding.about(cohort, "few-patients", Severity.WARNING, message, rows)
 
 
 def find_imbalance(cohort: Cohort) -> Iterator[Finding]:
@@ -76,28 +76,24 @@ def find_imbalance(cohort: Cohort) -> Iterator[Finding]:
     counts = cohort.counts()
     largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[largest] > IMBALANCE * counts[smallest]:
-        advice = (
-            f"{largest} has {counts[largest]} images and {smallest} only {counts[smallest]}: "
-            "read balanced accuracy and the smallest class's recall, not accuracy"
+        message = Message(
+            "imbalance",
+            largest=largest,
+            most=counts[largest],
+            smallest=smallest,
+            fewest=counts[smallest],
         )
         rows = _find_rows(cohort, [smallest])
-        yield Finding.about(cohort, "imbalance", Severity.WARNING, advice, rows)
+        yield Finding.about(cohort, "imbalance", Severity.WARNING, message, rows)
 
 
 def find_unknown_patients(cohort: Cohort) -> Iterator[Finding]:
     """Tell when nothing says who the patients are."""
     if cohort.patients_known:
         return
-    advice = "nothing says which patient an image is of, so each file is taken for one patient"
-    if cohort.folds is None:
-        advice += (
-            "; if some share a patient, scores are too high: give a patient pattern or a "
-            "manifest with a column patient"
-        )
-    else:
-        advice += "; the predefined folds are trusted to keep patients apart"
+    message = Message("patients_unknown" if cohort.folds is None else "patients_unknown_folds")
     rows = range(len(cohort.samples))
-    yield Finding.about(cohort, "patients-unknown", Severity.INFO, advice, rows)
+    yield Finding.about(cohort, "patients-unknown", Severity.INFO, message, rows)
 
 
 def find_several_labels(cohort: Cohort) -> Iterator[Finding]:
@@ -111,36 +107,24 @@ def find_several_labels(cohort: Cohort) -> Iterator[Finding]:
     several = np.unique(groups[has_several])
     if not len(several):
         return
-    advice = (
-        f"{len(several)} of {len(np.unique(groups))} patients have images of several labels: all "
-        "images of a patient are on one side of every split, the classes are spread as evenly as "
-        "that allows, and scores by patient leave these patients out; if two patients share a "
-        "number, tell them apart"
-    )
+    message = Message("several_labels", count=len(several), patients=len(np.unique(groups)))
     rows = np.flatnonzero(np.isin(groups, several)).tolist()
-    yield Finding.about(cohort, "several-labels", Severity.INFO, advice, rows)
+    yield Finding.about(cohort, "several-labels", Severity.INFO, message, rows)
 
 
 def find_small_size(cohort: Cohort) -> Iterator[Finding]:
     """Tell when there are so few images that every score is uncertain."""
     count = len(cohort.samples)
     if count < SMALL_COHORT:
-        advice = (
-            f"{count} images are few: every score will be uncertain by several points, so read "
-            "its interval, and do not take the best of many methods at its word"
-        )
-        yield Finding.about(cohort, "small", Severity.INFO, advice, range(count))
+        message = Message("small", count=count)
+        yield Finding.about(cohort, "small", Severity.INFO, message, range(count))
 
 
 def find_synthetic(cohort: Cohort) -> Iterator[Finding]:
     """Tell that images were made by a program."""
     if cohort.synthetic:
-        advice = (
-            "the images are synthetic: scores say whether the program works, nothing more; use "
-            "images of patients for any other question"
-        )
         rows = [row for row, sample in enumerate(cohort.samples) if sample.is_synthetic]
-        yield Finding.about(cohort, "synthetic", Severity.WARNING, advice, rows)
+        yield Finding.about(cohort, "synthetic", Severity.WARNING, Message("synthetic"), rows)
 
 
 def _find_rows(cohort: Cohort, labels: Collection[str]) -> list[int]:

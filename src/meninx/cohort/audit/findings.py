@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meninx.cohort.cohort import Cohort
+from meninx.language import Message
 
 
 class Severity(StrEnum):
@@ -29,7 +30,7 @@ class Finding:
         The paths concerned, for the user's own eyes; a file name may hold a patient's name.
         Where it concerns the cohort as a whole, those that it rests on: the class that is too
         small, the images whose class a shortcut tells, or all.
-    advice
+    message
         What it means and what to do, without a file's or a patient's name.
     samples
         The pseudonyms of the same images, for reports; of images that cannot be read none, since
@@ -39,21 +40,26 @@ class Finding:
     kind: str
     severity: Severity
     files: tuple[str, ...]
-    advice: str
+    message: Message
     samples: tuple[str, ...]
 
     @classmethod
     def about(
-        cls, cohort: Cohort, kind: str, severity: Severity, advice: str, rows: Sequence[int]
+        cls, cohort: Cohort, kind: str, severity: Severity, message: Message, rows: Sequence[int]
     ) -> "Finding":
         """Make a finding about some rows of a cohort."""
         return cls(
             kind,
             severity,
             files=tuple(str(cohort.samples[row].path) for row in rows),
-            advice=advice,
+            message=message,
             samples=tuple(str(cohort.sample_names[row]) for row in rows),
         )
+
+    @property
+    def advice(self) -> str:
+        """The message in English."""
+        return self.message.text
 
     def as_dict(self) -> dict[str, object]:
         """Give the finding as `meninx audit --json` prints it."""
@@ -62,4 +68,5 @@ class Finding:
             "severity": str(self.severity),
             "files": list(self.files),
             "advice": self.advice,
+            "message": self.message.as_dict(),
         }

@@ -6,11 +6,7 @@ from itertools import combinations
 
 from meninx.cohort.audit.findings import Finding, Severity
 from meninx.cohort.cohort import Cohort
-
-# What to do where a finding is wrong.
-ALLOW = (
-    "list the pair in a file, the two names on one line with a comma, and add --allow-copies FILE"
-)
+from meninx.language import Message
 
 
 def find_duplicates(cohort: Cohort, strict: bool) -> Iterator[Finding]:
@@ -22,19 +18,16 @@ def find_duplicates(cohort: Cohort, strict: bool) -> Iterator[Finding]:
     for rows in _group_copies(cohort):
         fingerprints = {cohort.samples[row].fingerprint for row in rows}
         kind = "exact-duplicates" if len(fingerprints) == 1 else "near-duplicates"
-        severity, advice = _judge(cohort, rows, kind, strict)
-        yield Finding.about(cohort, kind, severity, advice, rows)
+        severity, message = _judge(cohort, rows, kind, strict)
+        yield Finding.about(cohort, kind, severity, message, rows)
 
 
 def find_allowed_copies(cohort: Cohort) -> Iterator[Finding]:
     """Tell which images were said by name to be no copies."""
     if cohort.allowed_copies:
-        advice = (
-            f"pairs of images that were said to be no copies (--allow-copies): "
-            f"{len(cohort.allowed_copies)}; they are neither reported nor kept together"
-        )
+        message = Message("copies_allowed", pairs=len(cohort.allowed_copies))
         rows = sorted({row for pair in cohort.allowed_copies for row in pair})
-        yield Finding.about(cohort, "copies-allowed", Severity.INFO, advice, rows)
+        yield Finding.about(cohort, "copies-allowed", Severity.INFO, message, rows)
 
 
 def _group_copies(cohort: Cohort) -> list[list[int]]:
@@ -57,43 +50,26 @@ def _group_copies(cohort: Cohort) -> list[list[int]]:
     return pictures
 
 
-def _judge(cohort: Cohort, rows: list[int], kind: str, strict: bool) -> tuple[Severity, str]:
+def _judge(cohort: Cohort, rows: list[int], kind: str, strict: bool) -> tuple[Severity, Message]:
     same = [cohort.samples[row] for row in rows]
-    count = f"{len(rows)} images are identical"
-    if kind == "near-duplicates":
-        count = (
-            f"{len(rows)} images show the same picture (flipped, rescaled, re-compressed, "
-            "brightened or cropped, or neighbouring slices)"
-        )
+    is_exact = kind == "exact-duplicates"
+    what = Message("identical" if is_exact else "same_picture", count=len(rows))
     labels = sorted({sample.label for sample in same})
     is_one_patient = cohort.patients_known and len({sample.patient for sample in same}) == 1
-    if len(labels) > 1 and is_one_patient and kind == "near-duplicates":
+    if len(labels) > 1 and is_one_patient and not is_exact:
         # Slices beside each other, one with the tumour and one without, are no contradiction.
-        return Severity.WARNING, (
-            f"{count} and of one patient, under different labels: right for neighbouring slices, "
-            "wrong for one picture twice; look at them"
-        )
+        return Severity.WARNING, Message("duplicates_one_patient_labels", what=what)
     if len(labels) > 1:
-        return Severity.ERROR, (
-            f"{count} but labelled {' and '.join(labels)}: correct the label or remove them; if "
-            f"you see that they are no copies, {ALLOW}"
-        )
+        return Severity.ERROR, Message("duplicates_labels", what=what, labels=", ".join(labels))
     if len({sample.fold for sample in same}) > 1:
-        return Severity.ERROR, (
-            f"{count} but in different folds, so a test fold holds what was trained on: "
-            f"keep one of them; if you see that they are no copies, {ALLOW}"
-        )
+        return Severity.ERROR, Message("duplicates_folds", what=what)
     if len({sample.patient for sample in same}) > 1:
         if strict:
-            return Severity.ERROR, (
-                f"{count} but said to be of different patients: keep one of them, or correct "
-                "the patient (without --strict they would be kept together)"
-            )
-        meaning = "count as one patient from now on" if cohort.patients_known else "stay together"
-        return Severity.WARNING, (
-            f"{count} but said to be of different patients: they {meaning}; keep one of them, "
-            "or correct the patient"
+            return Severity.ERROR, Message("duplicates_patients_strict", what=what)
+        known = cohort.patients_known
+        return Severity.WARNING, Message(
+            "duplicates_patients" if known else "duplicates_patients_unknown", what=what
         )
-    if kind == "near-duplicates":
-        return Severity.INFO, f"{count} and of one patient: they add little to each other"
-    return Severity.INFO, f"{count} and of one patient: keep one, so that it does not count twice"
+    return Severity.INFO, Message(
+        "duplicates_identical" if is_exact else "duplicates_one_patient", what=what
+    )

@@ -3,12 +3,13 @@
 Each fact alone tries to predict the label: ridge regression on one indicator a class,
 cross-validated with patients kept together, judged by the one-vs-rest AUC, averaged over the
 classes. The same is done with labels permuted by patient; the folds do not look at labels, so
-that under the null all permutations are alike. Patients of one label exchange their labels;
-patients with as many images and several labels exchange all of theirs together, which are then
-shuffled within each patient (multi-level block permutation, Winkler and others 2015, NeuroImage
-123:253): of such a patient, images are taken for exchangeable. The smallest p value of all facts
-is compared with the smallest of each permutation (Westfall & Young 1993, min-p), so that a cohort
-without a shortcut is accused in at most `FALSE_ALARMS` of cases, however many facts are looked at.
+that under the null hypothesis all permutations are exchangeable. Patients of one label exchange
+their labels; patients with as many images and several labels exchange all of theirs together,
+which are then shuffled within each patient (multi-level block permutation, Winkler and others
+2015, NeuroImage 123:253): of such a patient, images are taken for exchangeable. The smallest p
+value of all facts is compared with the smallest of each permutation (Westfall & Young 1993,
+min-p), so that a cohort without a shortcut is flagged in at most `ALPHA` of cases, however many
+facts are tested.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +20,15 @@ import numpy as np
 from meninx.cohort.appearance import Fact
 from meninx.cohort.audit.findings import Finding, Severity
 from meninx.cohort.cohort import Cohort
+from meninx.language import Message
 
-FALSE_ALARMS = 0.05  # the rate a cohort, over all its facts together
+ALPHA = 0.05  # family-wise error rate: a cohort, all its facts together
 PERMUTATIONS = 999
 FOLDS = 10
 RIDGE = 1.0
-MOST_WORDS = 8  # indicators a fact has; rarer words share one
+MOST_CATEGORIES = 8  # indicators a fact has; rarer categories share one
 SEED = 20  # of folds and permutations: the same cohort is always judged alike
-AT_A_TIME = 200_000  # values ranked together
+CHUNK = 200_000  # values ranked together
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,20 @@ def find_shortcuts(cohort: Cohort) -> Iterator[Finding]:
     """Find the facts that predict the label, and say how well."""
     facts = _collect_facts(cohort)
     for shortcut in measure_shortcuts(facts, cohort.labels, cohort.groups):
-        if shortcut.p <= FALSE_ALARMS:
+        if shortcut.p <= ALPHA:
             marked = ", ".join(cohort.classes[label] for label in shortcut.marked)
             count = int(np.isin(cohort.labels, shortcut.marked).sum())
-            advice = (
-                f"the {shortcut.fact} of an image, which is not anatomy, predicts its class: "
-                f"AUC {shortcut.auc:.2f} (chance 0.50), p = {shortcut.p:.3f} corrected for "
-                f"{len(facts)} facts; it marks {marked} most: {len(shortcut.told)} of {count} "
-                "images, which are named, the most telling first. A model can score by it without "
-                "seeing a lesion: collect or export all classes in the same way, or show that "
-                "scores hold within one kind; leave framing on, which removes borders and text "
-                "around the head"
+            message = Message(
+                "shortcut",
+                fact=shortcut.fact,
+                auc=shortcut.auc,
+                p=shortcut.p,
+                facts=len(facts),
+                marked=marked,
+                told=len(shortcut.told),
+                images=count,
             )
-            yield Finding.about(cohort, "shortcut", Severity.WARNING, advice, shortcut.told)
+            yield Finding.about(cohort, "shortcut", Severity.WARNING, message, shortcut.told)
 
 
 def measure_shortcuts(
@@ -137,28 +140,30 @@ def _permute(
 
 
 def _collect_facts(cohort: Cohort) -> dict[str, np.ndarray]:
-    """Give each fact as numbers ``(n, d)``; words become indicators."""
-    looks = [sample.appearance for sample in cohort.samples]
-    if not all(looks):
+    """Give each fact as numbers ``(n, d)``; categories become indicators."""
+    appearances = [sample.appearance for sample in cohort.samples]
+    if not all(appearances):
         return {}
-    names = dict.fromkeys(name for look in looks if look for name in look.facts)
-    return {name: _as_numbers([look.facts.get(name) for look in looks if look]) for name in names}
+    names = dict.fromkeys(name for one in appearances if one for name in one.facts)
+    return {
+        name: _as_numbers([one.facts.get(name) for one in appearances if one]) for name in names
+    }
 
 
 def _as_numbers(values: Sequence[Fact | None]) -> np.ndarray:
-    """Give one fact of all images as numbers; one that lacks it has a word of its own, or 0s."""
+    """Give one fact of all images as numbers; one that lacks it is a category of its own, or 0s."""
     numbers = [value for value in values if isinstance(value, tuple)]
     if numbers:
         nothing = (0.0,) * len(numbers[0])
         given = [value if isinstance(value, tuple) else nothing for value in values]
         return np.array(given, dtype=float)
-    words, times = np.unique([str(value) for value in values], return_counts=True)
-    common = words[np.argsort(-times, kind="stable")][:MOST_WORDS]
-    return np.array([[float(str(value) == word) for word in common] for value in values])
+    categories, counts = np.unique([str(value) for value in values], return_counts=True)
+    common = categories[np.argsort(-counts, kind="stable")][:MOST_CATEGORIES]
+    return np.array([[float(str(value) == category) for category in common] for value in values])
 
 
 def _prepare(fact: np.ndarray) -> np.ndarray:
-    """Put numbers on their ranks, -1 to 1, and add squares: middling may be a class's mark."""
+    """Put numbers on their ranks, -1 to 1, and add squares: a middle value may mark a class."""
     from scipy.stats import rankdata
 
     ranks = rankdata(fact, axis=0) / len(fact) * 2 - (1 + 1 / len(fact))
@@ -191,7 +196,7 @@ def _predict(x: np.ndarray, every: np.ndarray, folds: np.ndarray) -> tuple[np.nd
         # Centred on all labels, not on the fold's: a fold's own mean would tell what it lacks.
         centred = targets[:, :, train] - targets.mean(axis=2, keepdims=True)
         scores[:, :, test] = centred @ (inner @ inverse @ (x[test] - mean).T)
-    aucs = np.mean([_measure_auc(s, t) for s, t in zip(scores, targets, strict=True)], axis=0)
+    aucs = np.mean([measure_auc(s, t) for s, t in zip(scores, targets, strict=True)], axis=0)
     return aucs, scores[:, 0]
 
 
@@ -199,7 +204,7 @@ def _find_marked(scores: np.ndarray, labels: np.ndarray) -> tuple[tuple[int, ...
     """Find the classes that scores ``(classes, n)`` tell best, and the images that show it."""
     classes, own = np.unique(labels, return_inverse=True)
     targets = (labels == classes[:, None]).astype(float)
-    aucs = np.round(_measure_auc(scores, targets), 9)
+    aucs = np.round(measure_auc(scores, targets), 9)
     best = np.flatnonzero(aucs == aucs.max())
     # Rounded, so that of equally telling images the first comes first.
     telling = np.round(scores[own, np.arange(len(labels))], 9)
@@ -208,14 +213,14 @@ def _find_marked(scores: np.ndarray, labels: np.ndarray) -> tuple[tuple[int, ...
     return tuple(classes[best].tolist()), tuple(in_order.tolist())
 
 
-def _measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def measure_auc(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Measure the AUC of each row of scores ``(b, n)`` for targets of 0 and 1, ``(b,)``.
 
     Where there is only one kind of target, nothing can be told apart: 0.5.
     """
     from scipy.stats import rankdata
 
-    rows = max(1, AT_A_TIME // scores.shape[1])
+    rows = max(1, CHUNK // scores.shape[1])
     sums = np.concatenate(
         [
             (rankdata(np.round(scores[at : at + rows], 9), axis=1) * targets[at : at + rows]).sum(1)

@@ -120,7 +120,7 @@ def find_near_duplicates(samples: Sequence[Sample]) -> list[list[int]]:
     full = reader.compare(found.take(compared))
     bar = np.where(reader.find_small(found.take(chosen)), SMALL, 0)
     passed = full[: len(chosen)] >= np.maximum(bar, FULL.over(full[others[compared]]))
-    return _join_completely(thumbnails, found.take(chosen[passed]), full[: len(chosen)][passed])
+    return join_completely(thumbnails, found.take(chosen[passed]), full[: len(chosen)][passed])
 
 
 def _measure_rough(thumbnails: np.ndarray, found: Alignments) -> np.ndarray:
@@ -138,7 +138,7 @@ def _measure_rough(thumbnails: np.ndarray, found: Alignments) -> np.ndarray:
     return agreement
 
 
-def _join_completely(
+def join_completely(
     thumbnails: np.ndarray, copies: Alignments, agreement: np.ndarray
 ) -> list[list[int]]:
     """Join copies to pictures in which each is a copy of each: complete linkage.

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from meninx.language.words import MISSING, Words
 from meninx.report.figures.style import BLUE, INK, house_style, new_figure, wrap
-from meninx.report.language import MISSING, Words
 from meninx.report.table import count_decimals
 
 # White to blue: the darker, the more, in grey print too.

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from meninx.language.words import Words
 from meninx.report.figures.style import (
     BLUE,
     GREY,
@@ -17,7 +18,6 @@ from meninx.report.figures.style import (
     new_figure,
     number_formatter,
 )
-from meninx.report.language import Words
 from meninx.results.evaluation import CurvePoint, Forecast, Interval, LearningCurve
 
 

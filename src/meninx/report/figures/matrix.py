@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import blended_transform_factory
 
+from meninx.language.words import Words
 from meninx.report.figures.style import (
     GREY,
     INK,
@@ -18,7 +19,6 @@ from meninx.report.figures.style import (
     plain_formatter,
     spread,
 )
-from meninx.report.language import Words
 from meninx.results.schema import MatrixFile, Reference
 
 QUADRANTS = {"Q2": (0, 1), "Q1": (1, 1), "Q4": (0, 0), "Q3": (1, 0)}  # (different, large)

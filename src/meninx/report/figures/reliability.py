@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from meninx.language.words import Words
 from meninx.report.figures.style import (
     BLUE,
     INK,
@@ -14,7 +15,6 @@ from meninx.report.figures.style import (
     house_style,
     new_figure,
 )
-from meninx.report.language import Words
 from meninx.results.evaluation import Calibration, ReliabilityBin
 
 LARGEST_DOT = 110.0  # points squared, for the bin with most images

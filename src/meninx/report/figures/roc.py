@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from meninx.language.words import Words
 from meninx.report.figures.style import (
     DASHES,
     SERIES,
@@ -12,7 +13,6 @@ from meninx.report.figures.style import (
     new_figure,
     wrap,
 )
-from meninx.report.language import Words
 from meninx.results.evaluation import ClassScores, Curve
 
 

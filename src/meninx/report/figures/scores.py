@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from meninx.language.words import Words
 from meninx.report.figures.style import (
     BLUE,
     GREY,
@@ -16,7 +17,6 @@ from meninx.report.figures.style import (
     number_formatter,
     wrap,
 )
-from meninx.report.language import Words
 from meninx.report.tables import balanced_accuracy
 from meninx.results.evaluation import Interval
 from meninx.results.schema import ScoreRow, Summary

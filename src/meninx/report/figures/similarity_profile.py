@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from meninx.language.words import Words
 from meninx.report.figures.style import (
     BLUE,
     GREY,
@@ -19,7 +20,6 @@ from meninx.report.figures.style import (
     plain_formatter,
     wrap,
 )
-from meninx.report.language import Words
 from meninx.results.schema import Similarity
 
 SMALLEST = 1e-4  # nats; nearer than this is drawn as this, since zero has no logarithm

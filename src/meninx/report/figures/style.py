@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 
 # Okabe & Ito (2008), "Color universal design": told apart by colour-blind readers.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from meninx.language.words import Words
 from meninx.report.figures.style import (
     DASHES,
     PALE,
@@ -13,7 +14,6 @@ from meninx.report.figures.style import (
     new_figure,
     number_formatter,
 )
-from meninx.report.language import Words
 from meninx.results.schema import HistoryRow
 
 

@@ -1,6 +1,6 @@
 """The answer: how good the chosen model is, against what, and what it is."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.results import RunFolder
 
 

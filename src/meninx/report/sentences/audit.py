@@ -1,6 +1,6 @@
 """What the audit found, and in which images."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.results.schema import AuditFinding
 
 SHOWN_SAMPLES = 8  # pseudonyms named with one finding; the rest are counted

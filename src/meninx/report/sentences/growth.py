@@ -1,6 +1,6 @@
 """What more patients would bring, and what scores by patient are."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.results import RunFolder
 
 

@@ -1,6 +1,6 @@
 """What the matrix advised, and whether it held."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.results import RunFolder
 from meninx.results.evaluation import AdviceHeld
 

@@ -1,6 +1,6 @@
 """How the scores came about, and what they cannot show."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.results import RunFolder
 
 

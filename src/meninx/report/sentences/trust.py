@@ -1,6 +1,6 @@
 """What can be trusted: probabilities, sets, flags of foreign images, heatmaps."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.results import RunFolder
 from meninx.results.evaluation import Interval
 

@@ -4,7 +4,7 @@ In: a run folder and the words of a language. Out: tables by name; those of part
 does without are not among them.
 """
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.report.table import Table
 from meninx.report.tables.chosen import (
     make_classes_table,

@@ -2,7 +2,7 @@
 
 from itertools import chain
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.report.table import (
     Column,
     CountAndShare,

@@ -1,6 +1,6 @@
 """Tables that compare the models of a study."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.report.table import (
     Column,
     Duration,

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.report.table import (
     Column,
     Duration,
@@ -91,7 +91,7 @@ def make_plan_table(run: RunFolder, words: Words) -> Table:
                 model.trained_parameters,
                 run.plan.folds,
                 model.repeats,
-                words.translate(model.reason),
+                words.tell(model.message),
             ]
             for model in models
         ],
@@ -144,7 +144,7 @@ def make_left_out_table(run: RunFolder, words: Words) -> Table | None:
             [
                 model.model,
                 Duration(model.predicted_seconds),
-                words.translate(model.reason),
+                words.tell(model.message),
             ]
             for model in left_out
         ],

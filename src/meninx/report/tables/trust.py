@@ -1,6 +1,6 @@
 """Tables of what can be trusted: probabilities, prediction sets, forecasts, heatmaps."""
 
-from meninx.report.language import Words
+from meninx.language.words import Words
 from meninx.report.table import Column, CountAndShare, Table, Term, Value
 from meninx.results import RunFolder
 from meninx.results.evaluation import Interval

@@ -1,22 +1,16 @@
 """The words of the report: every sentence and label, in English and Indonesian."""
 
 import math
-import re
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from typing import Any
 
 from meninx.errors import StudyError
+from meninx.language.message import SIGNS, Message, read_catalogue, swap_signs
 
-ENGLISH = "en"  # as the other stages write
-LANGUAGES = (ENGLISH, "id")
+LANGUAGES = tuple(SIGNS)
 MISSING = "–"  # stands where a number cannot be computed
 SMALLEST_PROBABILITY = 0.001  # below it a p-value is not written out
-_ENGLISH_NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?")
-_COUNTED_REASON = re.compile(r"(?:^|; )(\d+): (.+?)(?=; \d+: |$)")
-_PLACEHOLDER = re.compile(r"\\\{(\w+)\\\}")  # as `re.escape` leaves it
-_SEPARATORS = {"en": (".", ","), "id": (",", ".")}  # decimal, thousands
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,7 @@ class Words:
     """
 
     language: str
-    sentences: dict[str, str]
+    sentences: Mapping[str, str]
 
     @classmethod
     def load(cls, language: str) -> "Words":
@@ -47,7 +41,7 @@ class Words:
             raise StudyError(
                 f"the report has no language {language!r}; choose one of {', '.join(LANGUAGES)}"
             )
-        return cls(language, _read_catalogue(language))
+        return cls(language, read_catalogue(language))
 
     def __call__(self, key: str, **values: object) -> str:
         """Give a sentence with its placeholders filled."""
@@ -57,34 +51,19 @@ class Words:
         """Translate a name that a file holds; a name unknown to the catalogue stays itself."""
         return self.sentences.get(f"{section}.{key}", key or MISSING)
 
-    def translate(self, sentence: str) -> str:
-        """Tell a sentence that a file of the run holds, which is English, in this language.
+    def tell(self, message: Message | Mapping[str, Any]) -> str:
+        """Make the sentence of a message, or of one as a file of the run holds it.
 
-        It is recognised by the section `told` of the English catalogue; one that is not there
-        stays itself.
+        Raises
+        ------
+        StudyError
+            The catalogue has no such message, or one of other values.
         """
-        return self._find_told(sentence) or sentence
-
-    def _find_told(self, sentence: str) -> str | None:
-        """Tell a sentence that a file of the run holds, if the catalogue knows it."""
-        for key, pattern in _compile_told():
-            if match := pattern.fullmatch(sentence):
-                values = {name: self._rewrite(value) for name, value in match.groupdict().items()}
-                return self(key, **values)
-        return None
-
-    def _rewrite(self, value: str) -> str:
-        """Write a part of an English sentence as this language does: a number, a term, reasons."""
-        if _ENGLISH_NUMBER.fullmatch(value):
-            return value.translate(_swap_signs(self.language))
-        if reasons := _COUNTED_REASON.findall(value):
-            return "; ".join(f"{count}: {self._tell_reason(reason)}" for count, reason in reasons)
-        return self.name("term", value)
-
-    def _tell_reason(self, reason: str) -> str:
-        """Tell why an image cannot be used; readers word that in more ways than are known here."""
-        unknown = reason if self.language == ENGLISH else self("notes.other_reason")
-        return self._find_told(reason) or unknown
+        try:
+            found = message if isinstance(message, Message) else Message.from_dict(message)
+            return found.tell(self.language)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StudyError(f"there is no message {message!r}; run the study again") from error
 
     def number(self, value: float | None, decimals: int = 2) -> str:
         """Write a number as the language does."""
@@ -151,30 +130,4 @@ def format_number(value: float | None, language: str, decimals: int = 2) -> str:
     text = f"{value:,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("-")  # no "-0.00"
-    return text.translate(_swap_signs(language))
-
-
-def _swap_signs(language: str) -> dict[int, str]:
-    """Tell which signs stand in a language for those of a number in code."""
-    decimal, thousands = _SEPARATORS[language]
-    return str.maketrans({".": decimal, ",": thousands, "-": "−"})
-
-
-def _read_catalogue(language: str) -> dict[str, str]:
-    catalogue = files("meninx.report").joinpath("words", f"{language}.toml")
-    sections = tomllib.loads(catalogue.read_text(encoding="utf-8"))
-    return {
-        f"{section}.{name}": sentence
-        for section, names in sections.items()
-        for name, sentence in names.items()
-    }
-
-
-@cache
-def _compile_told() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Make a pattern of each sentence that other stages write, with a group a placeholder."""
-    return tuple(
-        (key, re.compile(_PLACEHOLDER.sub(r"(?P<\1>.+?)", re.escape(sentence))))
-        for key, sentence in _read_catalogue(ENGLISH).items()
-        if key.startswith("told.")
-    )
+    return text.translate(swap_signs(language))
