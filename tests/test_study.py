@@ -286,7 +286,7 @@ def test_prevalences_of_other_classes_are_refused_before_anything_is_run(disc_co
     study = Study(disc_cohort, (LITE0,), prevalence={"lm": 0.5, "plain": 0.5})
     with pytest.raises(StudyError, match="the classes are dotted, plain, striped"):
         study.run(tmp_path / "run")
-    assert not (tmp_path / "run" / "models").exists()
+    assert not (tmp_path / "run" / "fold_networks").exists()
 
 
 # Workers
@@ -455,7 +455,7 @@ def test_every_file_of_a_run_is_there(run):
         f"models/{LITE0}-frozen/oof.parquet", f"models/{name_partial_model(run)}/oof.parquet",
     } <= names  # fmt: skip
     assert not [name for name in names if name.endswith(".draft")]
-    assert not any(name.startswith("models/") for name in names), "the models of folds are removed"
+    assert not any(name.startswith("fold_networks/") for name in names), "of the folds: removed"
 
 
 def test_scores_csv_keeps_its_columns(run):
