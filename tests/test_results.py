@@ -41,7 +41,8 @@ def folder(tmp_path) -> RunFolder:
 def plan_model(name):
     return PlannedModel(
         model=name, backbone="net", strategy="frozen", cut=None, role="candidate", repeats=1,
-        reason="", message=Message("asked"), trained_parameters=0, recipe={"epochs": 20, "head_start": None},
+        reason="", message=Message("asked"),
+        trained_parameters=0, recipe={"epochs": 20, "head_start": None},
     )  # fmt: skip
 
 

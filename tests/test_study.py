@@ -286,7 +286,7 @@ def test_prevalences_of_other_classes_are_refused_before_anything_is_run(disc_co
     study = Study(disc_cohort, (LITE0,), prevalence={"lm": 0.5, "plain": 0.5})
     with pytest.raises(StudyError, match="the classes are dotted, plain, striped"):
         study.run(tmp_path / "run")
-    assert not (tmp_path / "run" / "models").exists()
+    assert not (tmp_path / "run" / "fold_networks").exists()
 
 
 # Workers

@@ -65,7 +65,7 @@ def normalise(
 
 def _square_one(image: np.ndarray, size: int) -> torch.Tensor:
     _check(image)
-    pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32))  # a copy: it may be shared
     x = pixels.permute(2, 0, 1)[None] if pixels.ndim == 3 else pixels[None, None]
     height, width = x.shape[-2:]
     missing_rows, missing_columns = max(width - height, 0), max(height - width, 0)
