@@ -14,6 +14,8 @@ from meninx.results import convert
 from meninx.results.schema import LeftOutModel, PlanFile, PlannedModel
 
 ENSEMBLE = "ensemble"
+# How many last stages `partial` trains where the matrix advises another strategy.
+FEW_STAGES = 2
 
 
 class Role(StrEnum):
@@ -156,15 +158,15 @@ class Plan:
         backbones: Sequence[str],
         strategies: Sequence[Strategy] = (),
         folds: int = 5,
-        repeats: int = 3,
+        repeats: int = 2,
         recipe: Recipe = Preset.DEFAULT.recipe,
     ) -> Self:
         """Turn the matrix's advice into models.
 
-        Every backbone is tried with the frozen base and with what the matrix advises. The first
-        backbone is also tried with half as many trained stages, to see whether the advice held.
-        The mean of the probabilities of all these competes too, and from scratch, once, shows
-        what pretraining is worth.
+        No single depth is right everywhere, so the first backbone is tried at three: with its
+        base frozen, with its last stages trained, and trained as a whole. Other backbones are
+        tried frozen and as the matrix advises. The mean of the probabilities of all these competes
+        too, and from scratch, once, shows what pretraining is worth.
 
         Parameters
         ----------
@@ -177,7 +179,7 @@ class Plan:
         folds
             In each repeat.
         repeats
-            Of every candidate; by default 3.
+            Of every candidate; by default 2.
         recipe
             Of pretrained networks; the advice has a say in its augmentation and rate.
 
@@ -193,23 +195,13 @@ class Plan:
             augmentation=advice.augmentation,
             learning_rate=advice.learning_rate or recipe.learning_rate,
         )
-        wanted = [
-            strategy
-            for strategy in strategies or (Strategy.FROZEN, *_find_advised(advice))
-            if strategy is not Strategy.SCRATCH
-        ]
         loaded = [load_backbone(name) for name in backbones]
         candidates = [
-            _make_candidate(one, strategy, advice, repeats, recipe)
-            for strategy in wanted
+            _make_candidate(one, strategy, advice, repeats, recipe, is_asked_for=bool(strategies))
             for one in loaded
+            for strategy in strategies or _list_depths(advice, is_first=one is loaded[0])
+            if strategy is not Strategy.SCRATCH
         ]
-        if not strategies:
-            stages = _find_neighbour(advice)
-            neighbour = _make_trained(
-                loaded[0], Strategy.PARTIAL, stages, advice, repeats, recipe, Message("neighbour")
-            )
-            candidates.append(neighbour)
         if len(candidates) > 1:
             candidates.append(_make_ensemble(candidates, repeats))
         models = [*_make_simple_baselines(repeats), *candidates]
@@ -239,18 +231,29 @@ def _make_simple_baselines(repeats: int) -> Iterator[Model]:
         yield Model(name, "", name, None, Role.BASELINE, repeats, 0, reason)
 
 
+def _list_depths(advice: Advice, is_first: bool) -> list[Strategy]:
+    """List the strategies of a backbone: all three of the first, else frozen and the advised."""
+    if is_first:
+        return [Strategy.FROZEN, Strategy.PARTIAL, Strategy.FULL]
+    return list(dict.fromkeys([Strategy.FROZEN, Strategy(advice.strategy)]))
+
+
 def _make_candidate(
-    backbone: Backbone, strategy: Strategy, advice: Advice, repeats: int, recipe: Recipe
+    backbone: Backbone,
+    strategy: Strategy,
+    advice: Advice,
+    repeats: int,
+    recipe: Recipe,
+    is_asked_for: bool,
 ) -> Model:
     """Make the model of a strategy that starts from pretrained weights."""
     is_advised = strategy == advice.strategy
-    stages = max(advice.trained_stages, 1)
     if is_advised:
         reason = Message("advised")
-    elif strategy is Strategy.FROZEN:
-        reason = Message("cheapest")
-    else:
+    elif is_asked_for:
         reason = Message("asked_last_stages" if strategy is Strategy.PARTIAL else "asked")
+    else:
+        reason = Message("cheapest" if strategy is Strategy.FROZEN else "other_depth")
     if strategy is Strategy.FROZEN:
         # It keeps its linear head: it is the simplest transfer, to compare with.
         model = Model(
@@ -258,6 +261,7 @@ def _make_candidate(
             reason, recipe=recipe,
         )  # fmt: skip
     else:
+        stages = advice.trained_stages or FEW_STAGES
         model = _make_trained(backbone, strategy, stages, advice, repeats, recipe, reason)
     return replace(model, is_advised=is_advised)
 
@@ -315,19 +319,3 @@ def _make_scratch(backbone: Backbone) -> Model:
         reason=Message("scratch", epochs=SCRATCH.epochs, pixels=SCRATCH.image_size or 0),
         recipe=SCRATCH,
     )
-
-
-def _find_advised(advice: Advice) -> list[Strategy]:
-    """Give the advised strategy, unless it is the frozen base, which is in every plan."""
-    advised = Strategy(advice.strategy)
-    return [] if advised is Strategy.FROZEN else [advised]
-
-
-def _find_neighbour(advice: Advice) -> int:
-    """Say how many last stages the model beside the advised one trains: half as many."""
-    if advice.strategy == Strategy.FROZEN:
-        return 1
-    if advice.strategy == Strategy.FULL:
-        return 2
-    # Half of one stage is the frozen base, which is in every plan.
-    return max(advice.trained_stages // 2, 1) if advice.trained_stages > 1 else 2

@@ -46,7 +46,7 @@ from meninx.study.workers import Workers, one_thread
 DEFAULT_BACKBONES = ("tf_efficientnet_lite0",)
 # How often the folds are gone through, all candidates alike: of one that is looked at less often
 # the noise would win too often.
-REPEATS = {Preset.FAST: 1, Preset.DEFAULT: 3, Preset.THOROUGH: 5}
+REPEATS = {Preset.FAST: 1, Preset.DEFAULT: 2, Preset.THOROUGH: 5}
 TESTED_WITH = ("meninx", "torch", "timm", "scikit-learn", "numpy")
 
 logger = logging.getLogger(__name__)
