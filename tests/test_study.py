@@ -122,13 +122,12 @@ def test_images_are_gone_through_often_enough():
 @pytest.mark.parametrize(
     ("advice", "expected"),
     [
-        (advise("frozen"), "stage6"),
         (advise("full"), "stage6"),
         (advise("partial", 2), "stage6"),
         (advise("partial", 4), "stage4"),
     ],
 )
-def test_whatever_is_advised_all_three_strategies_are_tried(advice, expected):
+def test_all_three_strategies_are_tried(advice, expected):
     plan = Plan.make(advice, (LITE0, LITE1))
     first = [model for model in plan.candidates if model.backbone == LITE0]
     assert [model.strategy for model in first] == ["frozen", "partial", "full"]
@@ -136,6 +135,11 @@ def test_whatever_is_advised_all_three_strategies_are_tried(advice, expected):
     assert [model.strategy for model in plan.candidates if model.is_advised] == [
         advice.strategy
     ] * 2
+
+
+def test_where_few_images_are_like_photographs_not_everything_is_trained():
+    candidates = Plan.make(advise("frozen"), (LITE0,)).candidates
+    assert [model.strategy for model in candidates] == ["frozen", "partial", "ensemble"]
 
 
 def test_models_are_trained_as_the_matrix_advises():

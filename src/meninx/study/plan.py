@@ -164,7 +164,8 @@ class Plan:
         """Turn the matrix's advice into models.
 
         No single depth is right everywhere, so the first backbone is tried at three: with its
-        base frozen, with its last stages trained, and trained as a whole. Other backbones are
+        base frozen, with its last stages trained, and (unless frozen is advised) trained as a whole.
+        Other backbones are
         tried frozen and as the matrix advises. The mean of the probabilities of all these competes
         too, and from scratch, once, shows what pretraining is worth.
 
@@ -232,7 +233,12 @@ def _make_simple_baselines(repeats: int) -> Iterator[Model]:
 
 
 def _list_depths(advice: Advice, is_first: bool) -> list[Strategy]:
-    """List the strategies of a backbone: all three of the first, else frozen and the advised."""
+    """List the strategies of a backbone: of the first all that may be right, else the advised.
+
+    Where few images are like photographs, to train everything only loses what fits already.
+    """
+    if is_first and advice.strategy == Strategy.FROZEN:
+        return [Strategy.FROZEN, Strategy.PARTIAL]
     if is_first:
         return [Strategy.FROZEN, Strategy.PARTIAL, Strategy.FULL]
     return list(dict.fromkeys([Strategy.FROZEN, Strategy(advice.strategy)]))
