@@ -1,6 +1,7 @@
 """The rules of the house that code can break."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -154,3 +155,14 @@ def test_constraints_hold_names_and_versions_only():
     for line in lines:
         name, _, version = line.partition("==")
         assert name and version and "://" not in line and "@" not in line, line
+
+
+def test_the_walk_in_contributing_names_each_file_once():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    walk = text[text.index("## A walk") : text.index("## How to")]
+    named = []
+    for section in walk.split("\n\n"):
+        folder = section[2 : section.index("/**")] if section.startswith("**") else ""
+        named += [Path(folder, name) for name in re.findall(r"`(\w+\.py)`", section)]
+    there = [file.relative_to(SOURCE) for file in SOURCE.rglob("*.py") if file.stem != "__init__"]
+    assert sorted(named) == sorted(there)

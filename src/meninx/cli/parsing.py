@@ -1,4 +1,4 @@
-"""Wishes as people write them on a command line: durations and prevalences."""
+"""Durations and prevalences as people write them on a command line."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Reliability: how far the stated confidence is from how often it is right.
+"""Calibration error: how far the stated confidence is from how often it is right.
 
 Images are sorted by the probability of their most probable class and divided into bins of
 equal size; the expected calibration error is the mean distance between confidence and share

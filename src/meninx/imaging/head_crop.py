@@ -1,4 +1,4 @@
-"""Framing: the head alone, whatever a scanner, a viewer or a web page drew around it.
+"""Crop to the head, whatever a scanner, a viewer or a web page drew around it.
 
 A network reads a white border, a hospital's name in a corner or the width of the padding as
 gladly as it reads a lesion. So the head is found in every image by the same rule, all that is

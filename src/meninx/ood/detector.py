@@ -1,4 +1,4 @@
-"""OODScore: whether an image is one that the classifier may be asked about at all.
+"""Out of distribution: whether an image is one that the classifier may be asked about at all.
 
 A classifier of brain MRI gives a photograph a class as readily as it gives a scan one. The
 detector looks at what the first stages of a frozen pretrained network make of an image, how

@@ -1,4 +1,4 @@
-"""Fold models: what cross-validation trained, kept until the examples are drawn with it.
+"""Fold networks: what cross-validation trained, kept until the examples are drawn with it.
 
 A heatmap of an image is made by a model that had not seen its patient: that of the fold in which
 the image was tested. To train it again would cost as much as it did the first time.

@@ -164,10 +164,10 @@ class Plan:
         """Turn the matrix's advice into models.
 
         No single depth is right everywhere, so the first backbone is tried at three: with its
-        base frozen, with its last stages trained, and (unless frozen is advised) trained as a whole.
-        Other backbones are
-        tried frozen and as the matrix advises. The mean of the probabilities of all these competes
-        too, and from scratch, once, shows what pretraining is worth.
+        base frozen, with its last stages trained and, unless frozen is advised, trained as a
+        whole. Other backbones are tried frozen and as the matrix advises. The mean of the
+        probabilities of all these competes too, and from scratch, once, shows what pretraining
+        is worth.
 
         Parameters
         ----------
