@@ -319,7 +319,7 @@ def _restore_members(card: Card, content: bytes, folder: Path) -> tuple[Member, 
     members = []
     for index, (described, tensors) in enumerate(zip(card.members, parts, strict=True)):
         with _say_which(index, folder):
-            members.append(Member.restore(described, len(card.classes), tensors))
+            members.append(Member.from_tensors(described, len(card.classes), tensors))
     return tuple(members)
 
 

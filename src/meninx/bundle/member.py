@@ -48,7 +48,7 @@ class Member:
     views: tuple[View, ...]
 
     @classmethod
-    def restore(cls, card: MemberCard, classes: int, tensors: Tensors) -> Self:
+    def from_tensors(cls, card: MemberCard, classes: int, tensors: Tensors) -> Self:
         """Build the network that a card describes and give it its weights.
 
         Parameters

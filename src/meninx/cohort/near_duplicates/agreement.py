@@ -10,7 +10,7 @@ share their outline, and a burned-in ruler its own place, but only copies agree 
 import numpy as np
 
 from meninx.cohort.near_duplicates.registration import look_through, register
-from meninx.cohort.near_duplicates.search import keep_details, turn
+from meninx.cohort.near_duplicates.search import flip_picture, keep_details
 from meninx.imaging.head_crop import resize
 
 LARGEST, SMALLEST = 224, 64  # pixels of a side that pictures are compared at
@@ -47,7 +47,7 @@ def compare_at_full_resolution(
         -1 to 1; -1 where they hardly overlap.
     """
     side = int(np.clip(min(max(part.shape), max(whole.shape)), SMALLEST, LARGEST)) // 8 * 8
-    pictures = _resize_both((part, turn(whole, flip)), side)
+    pictures = _resize_both((part, flip_picture(whole, flip)), side)
     warps = warp[None].astype(np.float32)
     for scale, band, steps in FINER:
         if scale < 1 and side < HALVED_FROM:

@@ -22,7 +22,7 @@ from meninx.cohort.near_duplicates.agreement import (
     compare_at_full_resolution,
     measure_agreement,
 )
-from meninx.cohort.near_duplicates.search import CHUNK, Alignments, align_candidates, turn
+from meninx.cohort.near_duplicates.search import CHUNK, Alignments, align_candidates, flip_picture
 from meninx.cohort.sample import Sample
 from meninx.imaging.head_crop import shrink
 
@@ -130,7 +130,7 @@ def _measure_rough(thumbnails: np.ndarray, found: Alignments) -> np.ndarray:
         chunk = slice(start, start + CHUNK)
         part = thumbnails[found.part[chunk]].astype(np.float32) / 255
         turned = [
-            turn(thumbnails[row], flip)
+            flip_picture(thumbnails[row], flip)
             for row, flip in zip(found.whole[chunk], found.flip[chunk], strict=True)
         ]
         whole = np.stack(turned).astype(np.float32) / 255

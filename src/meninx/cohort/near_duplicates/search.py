@@ -212,7 +212,7 @@ def _align(
     part = details[proposals.part[chunk]]
     whole = np.stack(
         [
-            turn(details[row], flip)
+            flip_picture(details[row], flip)
             for row, flip in zip(proposals.whole[chunk], proposals.flip[chunk], strict=True)
         ]
     )
@@ -229,7 +229,7 @@ def _align(
     return likeness, warps
 
 
-def turn(picture: np.ndarray, flip: np.ndarray) -> np.ndarray:
+def flip_picture(picture: np.ndarray, flip: np.ndarray) -> np.ndarray:
     """Exchange top and bottom, left and right, of a picture ``(h, w)``."""
     up, mirror = flip
     return picture[:: -1 if up else 1, :: -1 if mirror else 1]
