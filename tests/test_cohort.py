@@ -429,7 +429,10 @@ BAD_IMAGES = {
     [
         ("missing", "no such file"),
         ("empty", "the file is empty"),
-        ("text", "not a PNG, JPEG, TIFF, DICOM, NIfTI, MGH, NumPy or MATLAB 7.3 file"),
+        (
+            "text",
+            "not a PNG, JPEG, TIFF, BMP, GIF, WebP, DICOM, NIfTI, MGH, NumPy or MATLAB 7.3 file",
+        ),
         ("truncated png", "damaged"),
         ("truncated jpeg", "damaged"),
         ("truncated dicom", "damaged"),
@@ -744,8 +747,8 @@ def test_order_does_not_depend_on_the_file_system_or_the_manifest(folder, tmp_pa
 
 
 def test_the_fingerprint_knows_the_shape(tmp_path):
-    values = picture(3, (4, 6))
-    for name, shape in (("a/0", (4, 6)), ("a/1", (6, 4)), ("b/0", (3, 8)), ("b/1", (8, 3))):
+    values = picture(3, (16, 24))
+    for name, shape in (("a/0", (16, 24)), ("a/1", (24, 16)), ("b/0", (12, 32)), ("b/1", (32, 12))):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         np.save(tmp_path / f"{name}.npy", values.reshape(shape))
     assert len({sample.fingerprint for sample in Cohort.open(tmp_path).samples}) == 4
@@ -952,3 +955,23 @@ def test_pixels_are_kept_up_to_a_size_and_the_oldest_go_first():
     assert cache.get("a") is None and cache.get("too large") is None
     with pytest.raises(ValueError, match="read-only"):
         cache.get("c")[0] = 1
+
+
+@pytest.mark.parametrize("text", ["nan", "NA", "n/a", "None", "unknown", "?", " "])
+def test_a_word_for_no_patient_is_not_a_patient(tmp_path, text):
+    rows = "".join(f"{seed}.png,{'ab'[seed % 2]},{text}\n" for seed in range(4))
+    for seed in range(4):
+        save_png(tmp_path / f"{seed}.png", picture(seed))
+    (tmp_path / "manifest.csv").write_text("image,label,patient\n" + rows)
+    with pytest.raises(CohortError, match="has no patient"):
+        Cohort.open(tmp_path)
+
+
+def test_classes_that_differ_by_spelling_only_are_not_two(tmp_path):
+    for seed, label in enumerate(("Glioma", "glioma", "b", "b")):
+        save_png(tmp_path / "case" / label / f"{seed}.png", picture(seed))
+    with pytest.raises(CohortError, match="'Glioma' and 'glioma' differ by case only"):
+        Cohort.from_folder(tmp_path / "case")
+    for seed, label in enumerate(("sel\u00e9", "sele\u0301", "b", "b")):
+        save_png(tmp_path / "accent" / label / f"{seed}.png", picture(seed))
+    assert Cohort.from_folder(tmp_path / "accent").counts() == {"b": 2, "sel\u00e9": 2}

@@ -215,7 +215,7 @@ def test_a_head_is_not_laid_over_another_slice_or_another_file(tmp_path):
     for label, seeds in (("a", (1, 2)), ("b", (3, 4))):
         (folder / label).mkdir(parents=True)
         for seed in seeds:
-            slices = [draw_head(seed + 10 * index)[0] for index in range(3)]
+            slices = [draw_head(seed + 10 * index)[0] for index in range(5)]
             np.save(folder / label / f"p{seed}.npy", np.stack(slices))
     sample = Cohort.open(folder).samples[0]
     slices = np.load(sample.path)

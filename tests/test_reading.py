@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from pydicom import Dataset, Sequence, dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -277,15 +277,15 @@ def test_thick_slices_keep_the_shape_of_the_head_across_the_other_axes(tmp_path)
 
 
 def test_colour_nifti_and_volumes_of_freesurfer_are_read(tmp_path):
-    colour = np.zeros((5, 6, 7), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    colour = np.zeros((15, 16, 17), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
     for name in "RGB":
-        colour[name] = picture(ord(name), (5, 6, 7))
+        colour[name] = picture(ord(name), (15, 16, 17))
     nib.save(nib.Nifti1Image(colour, np.eye(4)), tmp_path / "x.nii.gz")
     expected = np.stack([colour[name][::-1, ::-1, 2].T for name in "RGB"], axis=-1)
     np.testing.assert_array_equal(
         read_image(tmp_path / "x.nii.gz", 2), scale_intensity(np.float32(expected))
     )
-    volume = picture(1, (5, 6, 7)).astype(np.int16)
+    volume = picture(1, (15, 16, 17)).astype(np.int16)
     grey = nib.Nifti1Image(volume, np.diag([-1, 1, 2, 1]))
     nib.save(grey, tmp_path / "x.nii")
     for suffix in ("mgh", "mgz"):
@@ -589,3 +589,84 @@ def test_run_lengths_that_lie_are_refused(tmp_path):
     dataset.PixelData = bytes(stream)
     dataset.save_as(tmp_path / "x.dcm")
     refuse(tmp_path / "x.dcm", "compressed pixels are damaged")
+
+
+# --- read right, or refused ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "WEBP"])
+def test_further_raster_formats_are_read(tmp_path, kind):
+    pixels = picture(3)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    Image.fromarray(pixels).save(tmp_path / "x", kind, **options)
+    np.testing.assert_allclose(
+        read_image(tmp_path / "x"), scale_intensity(np.float32(pixels)), atol=0.02
+    )
+
+
+def test_an_animation_has_several_frames(tmp_path):
+    frames = [Image.fromarray(picture(seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    first, last = (read_image(tmp_path / "x.gif", frame) for frame in (0, 2))
+    assert first.shape == last.shape and np.abs(first - last).mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("shape", "read"),
+    [((20, 30, 1), (20, 30)), ((1, 20, 30), (20, 30)), ((20, 30, 4), (20, 30, 3)),
+     ((3, 20, 30), None), ((9, 7), None)],
+)  # fmt: skip
+def test_arrays_with_an_axis_of_channels_are_colours_or_refused(tmp_path, shape, read):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random(shape))
+    if read:
+        assert read_image(tmp_path / "x.npy").shape == read
+    else:
+        with pytest.raises(ImageError, match=r"colours or as many slices|at least 8 on a side"):
+            read_image(tmp_path / "x.npy")
+
+
+def test_png_of_deep_colour_is_refused_rather_than_cut_down(tmp_path):
+    import struct
+    import zlib
+
+    rows = b"".join(b"\0" + bytes(16 * 6) for _ in range(16))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)),
+              (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]  # fmt: skip
+    with (tmp_path / "x.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, content in chunks:
+            file.write(struct.pack(">I", len(content)) + name + content)
+            file.write(struct.pack(">I", zlib.crc32(name + content)))
+    with pytest.raises(ImageError, match="16 bits a channel"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_uncompressed_tiff_is_turned_as_a_compressed_one_is(tmp_path, orientation):
+    image = Image.fromarray(picture(4))
+    for name, compression in (("plain", None), ("packed", "tiff_lzw")):
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[274] = orientation
+        image.save(tmp_path / f"{name}.tif", compression=compression, tiffinfo=tags)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "plain.tif"), read_image(tmp_path / "packed.tif")
+    )
+
+
+def test_inks_of_print_are_read_alike_whether_compressed_or_not(tmp_path):
+    colours = np.random.default_rng(5).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    inks = Image.fromarray(colours).convert("CMYK")
+    inks.save(tmp_path / "plain.tif")
+    inks.save(tmp_path / "packed.tif", compression="tiff_lzw")
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "plain.tif"), read_image(tmp_path / "packed.tif")
+    )
+
+
+def test_values_that_lie_high_in_their_words_are_brought_down(tmp_path):
+    pixels = np.random.default_rng(6).integers(0, 4096, (20, 30), dtype=np.uint16)
+    save_dicom(tmp_path / "low.dcm", pixels, BitsStored=12, HighBit=11)
+    save_dicom(tmp_path / "high.dcm", pixels << 4, BitsStored=12, HighBit=15)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "low.dcm"), read_image(tmp_path / "high.dcm")
+    )

@@ -352,6 +352,12 @@ def _check_labels(samples: Sequence[Sample]) -> None:
         if sample.label.strip().lower() in NO_LABELS:
             raise CohortError(f"the label of {sample.path} is {sample.label!r}; give it a class")
     labels = sorted({sample.label for sample in samples})
+    spelled: dict[str, str] = {}
+    for label in labels:
+        if (other := spelled.setdefault(label.casefold(), label)) != label:
+            raise CohortError(
+                f"the classes {other!r} and {label!r} differ by case only; give one spelling"
+            )
     if len(labels) < 2:
         raise CohortError(f"every image is of class {labels[0]!r}; at least two are needed")
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 from meninx.errors import CohortError
 from meninx.imaging.file_walk import is_junk, walk_files
@@ -17,6 +18,8 @@ from meninx.imaging.slices import Axis
 from meninx.language import Message
 
 NO_LABELS = {"", "?", "nan", "n/a", "null", "unknown"}
+# A class may be called so, a patient is not.
+NO_PATIENTS = NO_LABELS | {"na", "none", "-"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
         files = walk_files(class_folder, is_junk)
         if not files:
             raise CohortError(f"{class_folder}: this class folder holds no image; add or remove it")
-        label = class_folder.name.strip()
+        label = normalize("NFC", class_folder.name.strip())
         if not label.isprintable():  # bytes that are no text are not printable either
             raise CohortError(f"{class_folder}: a class cannot have this name; rename the folder")
         entries += [
@@ -207,10 +210,13 @@ def read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, str
 def _read_row(row: dict[str, str], locate: Callable[[str], tuple[Path, str]]) -> Entry:
     """Read one row; raise ValueError saying what is wrong with it."""
     path, name = locate(row["image"])
-    label = row["label"]
+    # However an accent is composed, it is one letter.
+    label = normalize("NFC", row["label"])
     patient = row.get("patient")
-    if patient == "":
-        raise ValueError(f"{name} has no patient; fill the column or leave it out altogether")
+    if patient is not None and patient.strip().lower() in NO_PATIENTS:
+        raise ValueError(
+            f"{name} has no patient (but {patient!r}); fill the column or leave it out altogether"
+        )
     synthetic = row.get("synthetic", "").lower()
     if synthetic not in ("", "0", "1", "true", "false", "yes", "no"):
         raise ValueError(f"synthetic is {synthetic!r}, not true or false")

@@ -1,6 +1,7 @@
 """DICOM: single images and multi-frame objects, shown as their makers meant them."""
 
 import zlib
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,13 @@ def _decode(dataset: "Dataset", path: Path, frame: int) -> np.ndarray:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax.is_deflated:
-        return pixel_array(dataset, index=frame)
+        above = int(dataset.get("HighBit") or 0) + 1 - int(dataset.get("BitsStored") or 64)
+        if above <= 0:
+            return pixel_array(dataset, index=frame)
+        # The values lie higher in their words than usual: all of the bits below are read, too.
+        described = copy(dataset)
+        described.BitsStored = int(dataset.BitsStored) + above
+        return pixel_array(described, index=frame) >> above
     _refuse_bomb(dataset, frame)
     return decode_apart(path, frame)
 

@@ -35,6 +35,9 @@ BARE_DICOM_STARTS = {
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": open_raster,
     b"\xff\xd8\xff": open_raster,
+    b"GIF87a": open_raster,
+    b"GIF89a": open_raster,
+    b"BM": open_raster,
     b"II*\0": open_tiff,
     b"MM\0*": open_tiff,
     b"II+\0": open_tiff,
@@ -43,6 +46,7 @@ SIGNATURES = {
     b"MATLAB 7.3": open_matlab,
     b"\x89HDF\r\n\x1a\n": open_matlab,
 }
+SMALLEST_SIDE = 8  # pixels: what is smaller is a line of a volume, not an image
 # How decoders say that a file ends too early.
 CUT_SHORT = ("truncated", "less than expected", "end-of-stream", "unexpected end", "not enough")
 # What went wrong outside the file's content; all else is told as damage.
@@ -200,6 +204,8 @@ def _find_opener(path: Path, axis: Axis) -> Callable[[Path], FrameSource]:
     for signature, opener in SIGNATURES.items():
         if start.startswith(signature):
             return opener
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return open_raster
     if start.startswith(b"\x1f\x8b"):
         with gzip.open(path) as unpacked:
             if not _is_volume(unpacked.read(352), path):
@@ -235,6 +241,11 @@ def _check_pixels(pixels: np.ndarray) -> np.ndarray:
         raise ImageError(Message("reason_infinite"))
     if values.min() == values.max():
         raise ImageError(Message("reason_flat"))
+    if min(values.shape[:2]) < SMALLEST_SIDE:
+        raise ImageError(
+            f"it is {values.shape[0]} × {values.shape[1]} pixels, and an image has at least "
+            f"{SMALLEST_SIDE} on a side; is it sliced across the right axis?"
+        )
     return np.ascontiguousarray(values)
 
 

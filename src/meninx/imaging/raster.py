@@ -1,31 +1,57 @@
-"""PNG and JPEG, and the TIFF pages that Pillow decodes."""
+"""PNG, JPEG, BMP, GIF and WebP, and the TIFF pages that Pillow decodes."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from meninx.errors import ImageError
-from meninx.imaging.frame_source import FrameSource, flatten_alpha, refuse_oversized
+from meninx.imaging.frame_source import (
+    MAXIMUM_FRAMES,
+    FrameSource,
+    flatten_alpha,
+    refuse_oversized,
+)
 
 # Pillow knows many more formats, each a way in for a hostile file.
-PICTURE_FORMATS = [str(kind.format) for kind in (PngImageFile, JpegImageFile, TiffImageFile)]
+KINDS = (PngImageFile, JpegImageFile, TiffImageFile, BmpImageFile, GifImageFile, WebPImageFile)
+PICTURE_FORMATS = [str(kind.format) for kind in KINDS]
+ANIMATED = ("GIF", "WEBP")
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def open_raster(path: Path) -> FrameSource:
-    """Open a PNG or JPEG: one image, turned upright as its EXIF tag says.
+    """Open a picture, turned upright as its EXIF tag says; an animation has several frames.
 
-    Grey PNG keeps its 16 bits. Pillow reduces 16-bit colour to 8 bits a channel.
+    Grey PNG keeps its 16 bits. Pillow would cut colour of 16 bits down to 8, so it is refused.
     """
+    _refuse_deep_colour(path)
     try:
         with Image.open(path, formats=PICTURE_FORMATS) as image:
             refuse_oversized(image.width * image.height)
+            count = int(getattr(image, "n_frames", 1)) if image.format in ANIMATED else 1
+            if count > MAXIMUM_FRAMES:
+                raise ImageError(f"it has more than {MAXIMUM_FRAMES:,} frames; split it")
     except Image.DecompressionBombError:
         raise ImageError("it has far more pixels than an image should; crop it") from None
-    return FrameSource(1, lambda _: decode_raster(path, 0))
+    return FrameSource(count, lambda frame: decode_raster(path, frame))
+
+
+def _refuse_deep_colour(path: Path) -> None:
+    """Refuse PNG of 16 bits a channel with colour or transparency, of which 8 would be lost."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    if start.startswith(PNG) and start[24:25] == b"\x10" and start[25:26] in b"\2\4\6":
+        raise ImageError(
+            "it is a PNG of 16 bits a channel in colour or with transparency, of which only 8 "
+            "could be read; save it as grey PNG of 16 bits, or as TIFF"
+        )
 
 
 def decode_raster(path: Path, page: int) -> np.ndarray:

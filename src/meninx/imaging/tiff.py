@@ -1,9 +1,9 @@
 """TIFF and BigTIFF, of one page or many."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +17,18 @@ from meninx.imaging.frame_source import (
     refuse_oversized,
 )
 
+# How an image is brought upright, by the TIFF tag Orientation.
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image[::-1].swapaxes(0, 1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: image[:, ::-1].swapaxes(0, 1),
+}
+ALPHA = (1, 2)  # values of ExtraSamples that mean transparency
+
 
 def open_tiff(path: Path) -> FrameSource:
     """Open a TIFF; the pages of a stack are its frames."""
@@ -28,9 +40,13 @@ def open_tiff(path: Path) -> FrameSource:
         refuse_oversized(series.size)
         pages: list[int] = []
         photometric, colormap = series.keyframe.photometric, series.keyframe.colormap
+        turn = TURNS.get(_read_orientation(series.keyframe), np.asarray)
+        has_alpha = any(int(kind) in ALPHA for kind in series.keyframe.extrasamples)
         is_white_zero = photometric == tifffile.PHOTOMETRIC.MINISWHITE
         try:
-            images = _stack_images(series.asarray(), series.axes)
+            # Inks of print are left to Pillow, which knows how they mix.
+            is_print = photometric == tifffile.PHOTOMETRIC.SEPARATED
+            images = None if is_print else _stack_images(series.asarray(), series.axes)
         except ValueError as problem:
             # tifffile leaves LZW, JPEG and others to a large extra package; Pillow has them.
             if "imagecodecs" not in str(problem):
@@ -38,17 +54,26 @@ def open_tiff(path: Path) -> FrameSource:
             # Of the kinds where white is zero, Pillow inverts all but 16 bits.
             is_white_zero = is_white_zero and series.dtype.itemsize == 2
             images = None
+        if images is None:
             pages = [int(page.index) for page in series.pages if page is not None]
 
     def decode(frame: int) -> np.ndarray:
-        pixels = decode_page_apart(path, pages[frame]) if images is None else images[frame]
+        pixels = decode_page_apart(path, pages[frame]) if images is None else turn(images[frame])
         if is_white_zero:
             return invert(pixels)
         if images is not None and colormap is not None:
             return np.moveaxis(colormap[:, pixels], 0, -1)
+        if images is not None and pixels.ndim == 3 and not has_alpha:
+            # Samples beyond colour that are no transparency say nothing of how it looks.
+            return pixels[..., : 1 if pixels.shape[2] < 3 else 3].squeeze()
         return flatten_alpha(pixels)
 
     return FrameSource(len(pages) if images is None else len(images), decode)
+
+
+def _read_orientation(page: Any) -> int:  # noqa: ANN401 (a page or a frame of tifffile)
+    tag = page.tags.get("Orientation") if hasattr(page, "tags") else None
+    return int(tag.value) if tag is not None else 1
 
 
 def _refuse_endless_chain(path: Path) -> None:

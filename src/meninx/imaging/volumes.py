@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
 SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
+COLOURS = (3, 4)  # channels, the fourth being transparency
 MAXIMUM_BYTES = 8 << 30  # unpacked, of a whole volume or series
 
 
@@ -102,9 +103,10 @@ def _separate_colours(plane: np.ndarray) -> np.ndarray:
 
 
 def open_numpy(path: Path) -> FrameSource:
-    """Open a .npy array: (h, w), (h, w, 3), or a volume (slices, h, w).
+    """Open a .npy array: (h, w), colours (h, w, 3 or 4), or a volume (slices, h, w).
 
-    An array whose last axis is 3 is taken for colour. Arrays of objects are refused, since
+    One channel, (h, w, 1) or (1, h, w), is grey. An array whose first axis is 3 or 4 may be colours
+    or slices, and is refused. Arrays of objects are refused, since
     loading them can run code.
     """
     try:
@@ -113,9 +115,16 @@ def open_numpy(path: Path) -> FrameSource:
         if "Python objects" in str(problem):
             raise ImageError("it holds Python objects, which are not loaded") from None
         raise
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3):
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        array = array[0] if array.shape[0] == 1 else array[:, :, 0]
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in COLOURS):
         refuse_oversized(array.shape[0] * array.shape[1])
-        return FrameSource(1, lambda _: np.asarray(array))
+        return FrameSource(1, lambda _: flatten_alpha(np.asarray(array)))
+    if array.ndim == 3 and array.shape[0] in COLOURS:
+        raise ImageError(
+            f"its shape is {array.shape}, which may be {array.shape[0]} colours or as many slices; "
+            "save colours as (h, w, 3), and slices one a file"
+        )
     if array.ndim != 3 or array.shape[0] == 0:
         raise ImageError(f"its shape is {array.shape}, not (h, w), (h, w, 3) or (slices, h, w)")
     refuse_oversized(array.shape[1] * array.shape[2])
