@@ -975,3 +975,56 @@ def test_classes_that_differ_by_spelling_only_are_not_two(tmp_path):
     for seed, label in enumerate(("sel\u00e9", "sele\u0301", "b", "b")):
         save_png(tmp_path / "accent" / label / f"{seed}.png", picture(seed))
     assert Cohort.from_folder(tmp_path / "accent").counts() == {"b": 2, "sel\u00e9": 2}
+
+
+def write_pictures(folder, *names):
+    for seed, name in enumerate(names):
+        save_png(folder / name, picture(seed))
+
+
+def test_masks_beside_images_are_masks(tmp_path):
+    write_pictures(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png", "a/hand_seg.png")
+    for name in ("a/1_mask.png", "a/1_mask_1.png", "b/2-Seg.png"):
+        save_png(tmp_path / name, np.uint8(picture(9) > 128) * 255)
+    cohort = Cohort.from_folder(tmp_path)
+    masks = {sample.path.relative_to(tmp_path).as_posix(): sample.mask for sample in cohort.samples}
+    assert masks == {
+        "a/1.png": tmp_path / "a/1_mask.png", "a/2.png": None, "a/hand_seg.png": None,
+        "b/1.png": None, "b/2.png": tmp_path / "b/2-Seg.png",
+    }  # fmt: skip
+
+
+def test_a_run_folder_among_the_classes_is_no_class(tmp_path):
+    write_pictures(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png", "run/figures/roc.png")
+    (tmp_path / "run" / "study.toml").touch()
+    assert Cohort.from_folder(tmp_path).classes == ("a", "b")
+
+
+def test_a_patient_may_stand_in_a_folders_name(tmp_path):
+    names = [f"{label}/P{number}/{slice}.png" for label, number in ("a1", "a2", "b3", "b4")
+             for slice in range(2)]  # fmt: skip
+    write_pictures(tmp_path, *names)
+    cohort = Cohort.from_folder(tmp_path, r"P\d")
+    assert cohort.patients_known and len(set(cohort.patients)) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["image,label\nim\\{}.png,{}\n", "sep=;\nimage;label\nim/{}.png;{}\n",
+     "image,label,,\nim/{}.png,{},,\n"],
+    ids=["backslashes", "sep", "empty columns"],
+)  # fmt: skip
+def test_a_manifest_as_a_spreadsheet_writes_it_is_read(tmp_path, text):
+    write_pictures(tmp_path, *(f"im/{number}.png" for number in range(4)))
+    *head, row = text.splitlines(keepends=True)
+    rows = "".join(row.format(number, "ab"[number % 2]) for number in range(4))
+    (tmp_path / "manifest.csv").write_text("".join(head) + rows)
+    assert Cohort.open(tmp_path).counts() == {"a": 2, "b": 2}
+
+
+def test_folders_of_a_division_above_the_classes_are_joined(tmp_path, caplog):
+    parts = [f"{part}/{label}/{number}.png" for part in ("Training", "test") for label in "ab"
+             for number in range(2)]  # fmt: skip
+    write_pictures(tmp_path, *parts)
+    assert Cohort.from_folder(tmp_path).counts() == {"a": 4, "b": 4}
+    assert "Training and test stand above the classes" in caplog.text

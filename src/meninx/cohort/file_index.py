@@ -4,12 +4,14 @@ In: a folder with one sub-folder a class, or a CSV file. Out: entries in a fixed
 """
 
 import csv
+import logging
 import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 from unicodedata import normalize
 
 from meninx.errors import CohortError
@@ -17,6 +19,12 @@ from meninx.imaging.file_walk import is_junk, walk_files
 from meninx.imaging.slices import Axis
 from meninx.language import Message
 
+logger = logging.getLogger(__name__)
+
+MASK_NAME = re.compile(r"(.+?)[ _-](?:mask|seg|segmentation)(?:_\d+)?", re.IGNORECASE)
+
+# What folders are called that divide images for another study, above the classes.
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 NO_LABELS = {"", "?", "nan", "n/a", "null", "unknown"}
 # A class may be called so, a patient is not.
 NO_PATIENTS = NO_LABELS | {"na", "none", "-"}
@@ -66,7 +74,11 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
     if not folder.is_dir():
         raise CohortError(f"{folder}: there is no such folder")
     try:
-        visible = [child for child in folder.iterdir() if not is_junk(child.relative_to(folder))]
+        visible = [
+            child
+            for child in folder.iterdir()
+            if not is_junk(child.relative_to(folder)) and not _is_own_output(child)
+        ]
     except OSError as problem:
         raise CohortError(f"{folder}: this folder cannot be read ({problem.strerror})") from None
     strays = sorted(child.name for child in visible if not child.is_dir())
@@ -76,9 +88,7 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
             "in a sub-folder of its own, or list them in a manifest.csv"
         )
     entries = []
-    for class_folder in visible:
-        if not class_folder.is_dir():
-            continue
+    for class_folder in _find_class_folders([child for child in visible if child.is_dir()]):
         files = walk_files(class_folder, is_junk)
         if not files:
             raise CohortError(f"{class_folder}: this class folder holds no image; add or remove it")
@@ -86,11 +96,43 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
         if not label.isprintable():  # bytes that are no text are not printable either
             raise CohortError(f"{class_folder}: a class cannot have this name; rename the folder")
         entries += [
-            Entry(file, file.relative_to(folder).as_posix(), label, patient=None) for file in files
+            Entry(file, file.relative_to(folder).as_posix(), label, patient=None, mask=mask)
+            for file, mask in _set_masks_apart(files)
         ]
     if not entries:
         raise CohortError(f"{folder}: it holds no images; it needs one sub-folder for each class")
     return _in_order(_with_patients(entries, patient_pattern) if patient_pattern else entries)
+
+
+def _find_class_folders(folders: list[Path]) -> list[Path]:
+    """Find the class folders: below `train` and `test` where such stand above the classes."""
+    if len(folders) < 2 or {folder.name.lower() for folder in folders} - PARTS:
+        return folders
+    logger.warning(
+        "%s stand above the classes: they are joined, and the study divides patients anew",
+        " and ".join(sorted(folder.name for folder in folders)),
+    )
+    below = [child for folder in folders for child in folder.iterdir() if child.is_dir()]
+    return [child for child in below if not is_junk(child.relative_to(child.parent))]
+
+
+def _is_own_output(folder: Path) -> bool:
+    """Tell whether a folder is a run folder or a bundle, whose pictures are no data."""
+    return any((folder / name).is_file() for name in ("study.toml", "bundle.json"))
+
+
+def _set_masks_apart(files: list[Path]) -> list[tuple[Path, Path | None]]:
+    """Give each image with the mask beside it: a file of its name with `_mask` or `_seg` behind."""
+    there = set(files)
+    masks: dict[Path, Path] = {}
+    for file in files:
+        match = MASK_NAME.fullmatch(file.stem)
+        twins = [file.with_name(match[1] + other.suffix) for other in files] if match else []
+        image = next((twin for twin in twins if twin in there), None)
+        if image is not None:
+            masks[file] = image
+    mask_of = {image: mask for mask, image in reversed(masks.items())}
+    return [(file, mask_of.get(file)) for file in files if file not in masks]
 
 
 def list_manifest(
@@ -161,7 +203,8 @@ def _with_patients(entries: list[Entry], pattern: str) -> list[Entry]:
         raise CohortError(f"patient pattern {pattern!r} is not a regex: {problem}") from None
     found, unmatched = [], []
     for entry in entries:
-        match = expression.search(entry.path.name)
+        # In a folder's name, too: many keep a folder for each patient.
+        match = expression.search(entry.path.name) or expression.search(entry.name)
         patient = match and match[1 if expression.groups else 0]
         if patient:
             found.append(replace(entry, patient=patient))
@@ -170,7 +213,7 @@ def _with_patients(entries: list[Entry], pattern: str) -> list[Entry]:
     if unmatched:
         raise CohortError(
             f"patient pattern {pattern!r} finds no patient in {name_some(unmatched)}; "
-            "it must match every file name"
+            "it must match every file name, or a folder above it"
         )
     return found
 
@@ -179,11 +222,7 @@ def read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, str
     """Read a CSV file as its columns and its rows, each with its line, all text stripped."""
     try:
         with csv_file.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            # Spreadsheets of half the world separate by semicolon.
-            reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
-            table = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+            table = _read_lines(file)
     except FileNotFoundError:
         raise CohortError(f"{csv_file}: there is no such file") from None
     except UnicodeDecodeError:
@@ -196,6 +235,10 @@ def read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, str
     if not table:
         raise CohortError(f"{csv_file}: it is empty")
     columns = [name.lower() for name in table[0][1]]
+    while columns and not columns[-1] and all(not any(row[len(columns) - 1 :]) for _, row in table):
+        # A spreadsheet leaves columns behind that hold nothing.
+        table = [(line, row[: len(columns) - 1]) for line, row in table]
+        columns.pop()
     if len(set(columns)) < len(columns):
         raise CohortError(f"{csv_file}: two of its columns have the same name")
     for line, cells in table[1:]:
@@ -205,6 +248,19 @@ def read_table(csv_file: Path) -> tuple[list[str], list[tuple[int, dict[str, str
                 f"{len(columns)} columns"
             )
     return columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in table[1:]]
+
+
+def _read_lines(file: TextIO) -> list[tuple[int, list[str]]]:
+    """Read the lines of a CSV file, each with its number and its cells."""
+    header = file.readline()
+    said = re.fullmatch(r"sep=([,;\t])", header.rstrip("\r\n"))  # as Excel says it
+    if not said:
+        file.seek(0)
+    # Spreadsheets of half the world separate by semicolon.
+    sign = said[1] if said else max(",;\t", key=header.count)
+    reader = csv.reader(file, delimiter=sign, strict=True)
+    above = 1 if said else 0
+    return [(reader.line_num + above, [cell.strip() for cell in row]) for row in reader]
 
 
 def _read_row(row: dict[str, str], locate: Callable[[str], tuple[Path, str]]) -> Entry:
@@ -262,6 +318,8 @@ def _file_locator(folder: Path, allow_outside: bool) -> Callable[[str], tuple[Pa
             raise ValueError("the column image is empty")
         if "\0" in text:
             raise ValueError("the column image holds what is in no file's name")
+        if "\\" in text and not (home / text).exists():
+            text = text.replace("\\", "/")  # as Windows writes a path
         absolute = Path(os.path.normpath(home / text))
         is_inside = absolute.is_relative_to(home)
         if not is_inside and not allow_outside:
