@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from benchmarks.domains.policies import Fit, Task
 from benchmarks.speed.draws import Draw, LabelledFiles
+from benchmarks.speed.plain_pytorch import FULL_EPOCHS, FULL_RATE, WEIGHT_DECAY
 from benchmarks.speed.torch_recipe import (
     AUGMENT,
     BATCH,
@@ -21,13 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader
 
-# As in benchmarks/speed/plain_pytorch.py.
-FULL_EPOCHS, FULL_RATE, WEIGHT_DECAY = 30, 3e-4, 0.05
-
 
 def fit_features(task: Task) -> Fit:
     """Fit scikit-learn's logistic regression on the pooled features of the pretrained network."""
-    train_paths, test_paths = _find_paths(task)
+    train_paths, test_paths = task.find_paths()
     network = build_pretrained()
     network.reset_classifier(0)
     started = time.process_time()
@@ -42,11 +40,11 @@ def fit_fastai(task: Task) -> Fit:
     """Let fastai fine-tune; its seconds hold the prediction of the test images."""
     from benchmarks.speed import fastai_learner
 
-    train_paths, test_paths = _find_paths(task)
+    train_paths, test_paths = task.find_paths()
     # Ordered as the class indices are, whatever the names.
     labels = np.array([f"{target:02d}" for target in task.targets])
     files = LabelledFiles(train_paths, labels)
-    draw = Draw(task.seed, files, np.zeros(len(files)), LabelledFiles(test_paths, np.array([])))
+    draw = Draw(task.seed, files, np.zeros(len(files)), files)
     started = time.process_time()
     probabilities = fastai_learner.fine_tune(files, test_paths, draw)
     return Fit(probabilities, time.process_time() - started)
@@ -54,7 +52,7 @@ def fit_fastai(task: Task) -> Fit:
 
 def fit_plain(task: Task) -> Fit:
     """Fine-tune the whole network by a plain PyTorch loop."""
-    train_paths, test_paths = _find_paths(task)
+    train_paths, test_paths = task.find_paths()
     torch.manual_seed(task.seed)
     network = build_pretrained()
     network.reset_classifier(int(task.targets.max()) + 1)
@@ -65,11 +63,6 @@ def fit_plain(task: Task) -> Fit:
     train(network, DataLoader(pictures, BATCH, shuffle=True), optimiser, FULL_EPOCHS, schedule)
     seconds = time.process_time() - started
     return Fit(predict(network, test_paths), seconds)
-
-
-def _find_paths(task: Task) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    paths = [sample.path for sample in task.source.cohort.samples]
-    return tuple(paths[row] for row in task.train), tuple(paths[row] for row in task.test)
 
 
 def _compute_features(network: torch.nn.Module, paths: tuple[Path, ...]) -> np.ndarray:

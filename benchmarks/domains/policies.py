@@ -15,7 +15,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.preprocessing import StandardScaler
 
-from meninx.backbones import Backbone
 from meninx.cohort import Image, as_pixels
 from meninx.evaluate.predictions import SMALLEST_PROBABILITY
 from meninx.finetune import (
@@ -26,30 +25,21 @@ from meninx.finetune import (
     load_backbone,
     make_views,
 )
-from meninx.finetune.augmentation import View
 
 BACKBONE = "tf_efficientnet_lite0"
 CUTS = ("stage4", "stage6", "head")
-STRENGTHS = np.logspace(-5, 0, 6)
-TIMED_IMAGES = 4
+VIEWS = Preset.DEFAULT.recipe.views
 # The image and its mirror image.
 PROBED_VIEWS = 2
+STRENGTHS = np.logspace(-5, 0, 6)
+TIMED_IMAGES = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Fit on some images of a source and predict others.
+    """Fit on the rows `train` of a source's cohort and predict `test`.
 
-    Attributes
-    ----------
-    source
-        Whose.
-    train, test
-        Rows of its cohort.
-    seed
-        Of whatever is random.
-    pooled
-        Keeps what the probes read, one file a source.
+    `pooled` is the file that keeps what the probes read of the source.
     """
 
     source: Source
@@ -63,6 +53,11 @@ class Task:
         """``(n,)`` class indices of the training images."""
         return self.source.cohort.labels[self.train]
 
+    def find_paths(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        """Give the files to train on and those to predict."""
+        paths = [sample.path for sample in self.source.cohort.samples]
+        return tuple(paths[row] for row in self.train), tuple(paths[row] for row in self.test)
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -72,10 +67,8 @@ class Fit:
     ----------
     probabilities
         ``(m, k)`` of the test images.
-    seconds
-        Of fitting, what a frozen prefix takes apart.
-    prefix_seconds
-        Of running the training images, in all views, through the frozen network.
+    seconds, prefix_seconds
+        Of fitting, and of what the frozen network makes of the training images before.
     losses
         Mean training loss of each epoch.
     """
@@ -86,29 +79,26 @@ class Fit:
     losses: tuple[float, ...] = ()
 
 
-def make_classifier(policy: str, source: Source, seed: int) -> FineTunedClassifier:
-    """Make the classifier of a depth, by the recipe of a default study."""
-    is_partial = policy.startswith("stage")
-    return FineTunedClassifier(
+def fit_depth(policy: str, task: Task) -> Fit:
+    """Fine-tune from a depth on, by the recipe of a default study."""
+    cohort, is_partial = task.source.cohort, policy.startswith("stage")
+    images = cohort.images
+    used = images[[*task.train, *task.test]]
+    ActivationStore().fill(load_backbone(BACKBONE), CUTS, used, make_views(VIEWS))
+    classifier = FineTunedClassifier(
         BACKBONE,
         Strategy.PARTIAL if is_partial else policy,
         policy if is_partial else None,
-        crop_head=source.cohort.is_framed,
+        crop_head=cohort.is_framed,
         device="cpu",
-        random_state=seed,
+        random_state=task.seed,
     )
-
-
-def fit_depth(policy: str, task: Task) -> Fit:
-    """Fine-tune from a depth on; what the frozen prefix gives is stored beforehand."""
-    images, views = task.source.cohort.images, make_views(Preset.DEFAULT.recipe.views)
-    ActivationStore().fill(load_backbone(BACKBONE), CUTS, images[[*task.train, *task.test]], views)
     started = time.process_time()
-    classifier = make_classifier(policy, task.source, task.seed)
     classifier.fit(images[task.train], task.targets.tolist())
     seconds = time.process_time() - started
     losses = tuple(epoch.loss for epoch in classifier.history_)
-    return Fit(classifier.predict_proba(images[task.test]), seconds, time_prefix(task), losses)
+    probabilities = classifier.predict_proba(images[task.test])
+    return Fit(probabilities, seconds, _time_prefix(task, VIEWS), losses)
 
 
 def fit_probes(task: Task) -> Fit:
@@ -117,17 +107,17 @@ def fit_probes(task: Task) -> Fit:
     Features are averaged over an image's views and standardised; the strength of the penalty is
     the one with the least loss leaving each patient out.
     """
-    pooled = _pool_source(task.source, task.pooled)
+    pooled, targets = _pool_source(task), task.targets
+    groups = task.source.cohort.groups[task.train]
     started = time.process_time()
     train, test = _rotate(pooled[task.train].mean(axis=1), pooled[task.test].mean(axis=1))
-    groups = task.source.cohort.groups[task.train]
-    losses = [
-        _measure_loss(predict_left_out(train, task.targets, groups, C), task.targets)
-        for C in STRENGTHS
-    ]
-    model = _make_regression(STRENGTHS[np.argmin(losses)]).fit(train, task.targets)
+    losses = []
+    for C in STRENGTHS:
+        true = predict_left_out(train, targets, groups, C)[np.arange(len(targets)), targets]
+        losses.append(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1)).mean())
+    model = _make_regression(STRENGTHS[np.argmin(losses)]).fit(train, targets)
     seconds = time.process_time() - started
-    return Fit(model.predict_proba(test), seconds, time_prefix(task, PROBED_VIEWS))
+    return Fit(model.predict_proba(test), seconds, _time_prefix(task, PROBED_VIEWS))
 
 
 def predict_left_out(
@@ -135,15 +125,13 @@ def predict_left_out(
 ) -> np.ndarray:
     """Predict each patient by a regression on the others, ``(n, k)``."""
     found = np.zeros((len(targets), targets.max() + 1))
-    if len(np.unique(groups)) < 2:
-        return found + 1 / found.shape[1]
     for inside, outside in LeaveOneGroupOut().split(features, targets, groups):
         model = _make_regression(C).fit(features[inside], targets[inside])
         found[np.ix_(outside, model.classes_)] = model.predict_proba(features[outside])
     return found
 
 
-def time_prefix(task: Task, views: int = Preset.DEFAULT.recipe.views) -> float:
+def _time_prefix(task: Task, views: int) -> float:
     """Say how long the frozen network takes for all training images, from a few of them."""
     some = task.source.cohort.images[task.train[:TIMED_IMAGES]]
     with tempfile.TemporaryDirectory() as folder:
@@ -152,23 +140,21 @@ def time_prefix(task: Task, views: int = Preset.DEFAULT.recipe.views) -> float:
         return (time.process_time() - started) / len(some) * len(task.train)
 
 
-def _pool_source(source: Source, file: Path) -> np.ndarray:
+def _pool_source(task: Task) -> np.ndarray:
     """Average each stage's maps over the picture, ``(n, v, d)``, all stages side by side."""
-    if not file.exists():
-        backbone = load_backbone(BACKBONE)
-        views = make_views(PROBED_VIEWS)
-        pooled = np.stack([_pool(backbone, image, views) for image in source.cohort.images])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".draft.npy")
-        np.save(draft, pooled)
-        draft.replace(file)
-    return np.load(file, mmap_mode="r")
+    if not task.pooled.exists():
+        task.pooled.parent.mkdir(parents=True, exist_ok=True)
+        draft = task.pooled.with_suffix(".draft.npy")
+        np.save(draft, np.stack([_pool(image) for image in task.source.cohort.images]))
+        draft.replace(task.pooled)
+    return np.load(task.pooled, mmap_mode="r")
 
 
-def _pool(backbone: Backbone, image: Image, views: tuple[View, ...]) -> np.ndarray:
+def _pool(image: Image) -> np.ndarray:
+    backbone, found = load_backbone(BACKBONE), []
     square = backbone.to_square([as_pixels(image)])
-    maps = backbone.normalise(torch.cat([view.apply(square) for view in views]))
-    found = []
+    views = torch.cat([view.apply(square) for view in make_views(PROBED_VIEWS)])
+    maps = backbone.normalise(views)
     with torch.inference_mode():
         for layer in backbone.network[:-1]:
             maps = layer(maps)
@@ -189,8 +175,3 @@ def _rotate(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _make_regression(C: float) -> LogisticRegression:
     return LogisticRegression(C=C, class_weight="balanced", max_iter=1000)
-
-
-def _measure_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
-    true = probabilities[np.arange(len(targets)), targets]
-    return float(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1)).mean())
