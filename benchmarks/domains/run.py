@@ -28,10 +28,8 @@ SINGLES = (*CHEAP, "full")
 SEEDLESS = ("frozen", "stage_probes", "peer_features")
 # Size, draw, seed and policies, each for all sources.
 ROUNDS: tuple[tuple[int, int, int, tuple[str, ...]], ...] = (
-    (53, 0, 0, SINGLES),
-    (20, 0, 0, SINGLES),
-    (53, 0, 0, ("peer_features", "peer_fastai")),
-    (20, 0, 0, ("peer_features", "peer_fastai")),
+    *((size, 0, 0, policies) for size in (53, 20) for policies in (CHEAP, ("full",))),
+    *((size, 0, 0, ("peer_features", "peer_fastai")) for size in (53, 20)),
     *((size, 1, 0, SINGLES) for size in (53, 20)),
     *((size, draw, 1, SINGLES) for draw in (0, 1) for size in (53, 20)),
     *((size, 2, seed, SINGLES) for seed in (0, 1) for size in (53, 20)),
