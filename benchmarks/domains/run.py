@@ -10,6 +10,7 @@ import torch
 from benchmarks.domains.peers import fit_fastai, fit_features, fit_plain
 from benchmarks.domains.policies import Fit, Task, fit_depth, fit_probes
 from benchmarks.domains.records import Key, write_record
+from benchmarks.domains.scores import SEEDLESS, SINGLES
 from benchmarks.domains.sources import SOURCES, Draw, open_source
 from threadpoolctl import threadpool_limits
 
@@ -23,9 +24,6 @@ POLICIES: dict[str, Callable[[Task], Fit]] = {
     "peer_plain": fit_plain,
 }
 CHEAP = ("frozen", "stage_probes", "stage6", "stage4")
-SINGLES = (*CHEAP, "full")
-# Nothing in them is random: one seed stands for all.
-SEEDLESS = ("frozen", "stage_probes", "peer_features")
 # Size, draw, seed and policies, each for all sources.
 ROUNDS: tuple[tuple[int, int, int, tuple[str, ...]], ...] = (
     *((size, 0, 0, policies) for size in (53, 20) for policies in (CHEAP, ("full",))),
