@@ -7,10 +7,10 @@ import pandas as pd
 from benchmarks.domains.records import read_collected
 from benchmarks.domains.scores import (
     AVERAGES,
+    EARLIER,
     MEASURES,
     PEERS,
     REPEATED,
-    EARLIER,
     SINGLES,
     bootstrap,
     choose_leaving_out,
