@@ -1028,3 +1028,21 @@ def test_folders_of_a_division_above_the_classes_are_joined(tmp_path, caplog):
     write_pictures(tmp_path, *parts)
     assert Cohort.from_folder(tmp_path).counts() == {"a": 4, "b": 4}
     assert "Training and test stand above the classes" in caplog.text
+
+
+def test_nothing_below_the_folders_of_a_division_is_passed_over(tmp_path):
+    write_pictures(
+        tmp_path, *(f"{part}/{label}/1.png" for part in ("train", "test") for label in "ab")
+    )
+    (tmp_path / "train" / "run").mkdir()
+    (tmp_path / "train" / "run" / "study.toml").touch()
+    assert Cohort.from_folder(tmp_path).counts() == {"a": 2, "b": 2}
+    write_pictures(tmp_path, "train/stray.png")
+    with pytest.raises(CohortError, match=r"train: stray\.png is not in a class folder"):
+        Cohort.from_folder(tmp_path)
+
+
+def test_a_long_windows_path_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "manifest.csv").write_text("image,label\n" + "im\\" + "x" * 5000 + ".png,a\n")
+    with pytest.raises(CohortError):
+        Cohort.open(tmp_path)

@@ -31,8 +31,12 @@ def as_array(image: Image) -> np.ndarray:
     if isinstance(image, Sample):
         if image.is_cropped:
             return as_head(image)
-        kept = _cache.get(image.fingerprint)
-        return read_image(image.path, image.frame, image.axis) if kept is None else kept
+        if (kept := _cache.get(image.fingerprint)) is not None:
+            return kept
+        pixels = read_image(image.path, image.frame, image.axis)
+        if image.fingerprint:
+            _cache.put(image.fingerprint, pixels)
+        return pixels
     if isinstance(image, Path | str):
         return read_image(image)
     pixels = np.asarray(image, dtype=np.float32)

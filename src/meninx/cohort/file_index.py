@@ -73,22 +73,8 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
     """List the images of a folder that has one sub-folder a class, at any depth below it."""
     if not folder.is_dir():
         raise CohortError(f"{folder}: there is no such folder")
-    try:
-        visible = [
-            child
-            for child in folder.iterdir()
-            if not is_junk(child.relative_to(folder)) and not _is_own_output(child)
-        ]
-    except OSError as problem:
-        raise CohortError(f"{folder}: this folder cannot be read ({problem.strerror})") from None
-    strays = sorted(child.name for child in visible if not child.is_dir())
-    if strays:
-        raise CohortError(
-            f"{folder}: {name_some(strays)} is not in a class folder; put each class's images "
-            "in a sub-folder of its own, or list them in a manifest.csv"
-        )
     entries = []
-    for class_folder in _find_class_folders([child for child in visible if child.is_dir()]):
+    for class_folder in _find_class_folders(folder):
         files = walk_files(class_folder, is_junk)
         if not files:
             raise CohortError(f"{class_folder}: this class folder holds no image; add or remove it")
@@ -104,16 +90,35 @@ def list_folder(folder: Path, patient_pattern: str | None) -> list[Entry]:
     return _in_order(_with_patients(entries, patient_pattern) if patient_pattern else entries)
 
 
-def _find_class_folders(folders: list[Path]) -> list[Path]:
+def _find_class_folders(folder: Path) -> list[Path]:
     """Find the class folders: below `train` and `test` where such stand above the classes."""
-    if len(folders) < 2 or {folder.name.lower() for folder in folders} - PARTS:
-        return folders
+    found = _list_sub_folders(folder)
+    if len(found) < 2 or {part.name.lower() for part in found} - PARTS:
+        return found
     logger.warning(
         "%s stand above the classes: they are joined, and the study divides patients anew",
-        " and ".join(sorted(folder.name for folder in folders)),
+        " and ".join(sorted(part.name for part in found)),
     )
-    below = [child for folder in folders for child in folder.iterdir() if child.is_dir()]
-    return [child for child in below if not is_junk(child.relative_to(child.parent))]
+    return [child for part in found for child in _list_sub_folders(part)]
+
+
+def _list_sub_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder that may hold images; refuse images beside them."""
+    try:
+        visible = [
+            child
+            for child in folder.iterdir()
+            if not is_junk(child.relative_to(folder)) and not _is_own_output(child)
+        ]
+    except OSError as problem:
+        raise CohortError(f"{folder}: this folder cannot be read ({problem.strerror})") from None
+    strays = sorted(child.name for child in visible if not child.is_dir())
+    if strays:
+        raise CohortError(
+            f"{folder}: {name_some(strays)} is not in a class folder; put each class's images "
+            "in a sub-folder of its own, or list them in a manifest.csv"
+        )
+    return visible
 
 
 def _is_own_output(folder: Path) -> bool:
@@ -123,12 +128,11 @@ def _is_own_output(folder: Path) -> bool:
 
 def _set_masks_apart(files: list[Path]) -> list[tuple[Path, Path | None]]:
     """Give each image with the mask beside it: a file of its name with `_mask` or `_seg` behind."""
-    there = set(files)
+    named = {(file.parent, file.stem): file for file in reversed(files)}
     masks: dict[Path, Path] = {}
     for file in files:
         match = MASK_NAME.fullmatch(file.stem)
-        twins = [file.with_name(match[1] + other.suffix) for other in files] if match else []
-        image = next((twin for twin in twins if twin in there), None)
+        image = named.get((file.parent, match[1])) if match else None
         if image is not None:
             masks[file] = image
     mask_of = {image: mask for mask, image in reversed(masks.items())}
@@ -269,7 +273,7 @@ def _read_row(row: dict[str, str], locate: Callable[[str], tuple[Path, str]]) ->
     # However an accent is composed, it is one letter.
     label = normalize("NFC", row["label"])
     patient = row.get("patient")
-    if patient is not None and patient.strip().lower() in NO_PATIENTS:
+    if patient is not None and patient.lower() in NO_PATIENTS:
         raise ValueError(
             f"{name} has no patient (but {patient!r}); fill the column or leave it out altogether"
         )
@@ -318,7 +322,7 @@ def _file_locator(folder: Path, allow_outside: bool) -> Callable[[str], tuple[Pa
             raise ValueError("the column image is empty")
         if "\0" in text:
             raise ValueError("the column image holds what is in no file's name")
-        if "\\" in text and not (home / text).exists():
+        if "\\" in text and not os.path.exists(home / text):  # noqa: PTH110 (as below)
             text = text.replace("\\", "/")  # as Windows writes a path
         absolute = Path(os.path.normpath(home / text))
         is_inside = absolute.is_relative_to(home)

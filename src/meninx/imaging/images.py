@@ -18,7 +18,7 @@ from meninx.imaging.dicom import open_dicom
 from meninx.imaging.frame_source import FrameSource
 from meninx.imaging.head_crop import Head, crop_to_head, cut_out, scale_between
 from meninx.imaging.matlab import open_matlab, read_tumour_mask
-from meninx.imaging.raster import open_raster
+from meninx.imaging.raster import PNG, open_raster
 from meninx.imaging.silence_loggers import silence_loggers
 from meninx.imaging.slices import Axis, choose_frames
 from meninx.imaging.tiff import open_tiff
@@ -33,7 +33,7 @@ BARE_DICOM_STARTS = {
     for start in ((group, 0, element, 0), (0, group, 0, element))
 }
 SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": open_raster,
+    PNG: open_raster,
     b"\xff\xd8\xff": open_raster,
     b"GIF87a": open_raster,
     b"GIF89a": open_raster,

@@ -57,8 +57,8 @@ class Message:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the message as a JSON file holds it."""
-        return {"code": self.code, "values": {name: _as_json(value) for name, value in
-                                              self.values.items()}}  # fmt: skip
+        values = {name: _as_json(value) for name, value in self.values.items()}
+        return {"code": self.code, "values": values}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Message":

@@ -53,7 +53,7 @@ def draw_matrix(matrix: MatrixFile, words: Words) -> Figure:
     axes.set_ylim(*_limits([size.per_class], size.threshold, factor=250))
     for quadrant in QUADRANTS:
         _draw_quadrant(axes, quadrant, matrix, words)
-    _draw_borders(axes, matrix, words)
+    _draw_thresholds(axes, matrix, words)
     _draw_cohort(axes, matrix, words)
     _draw_references(axes, references, words)
     axes.set_xlabel(words("matrix.distance_axis"))
@@ -123,16 +123,16 @@ def _place(axes: Axes, matrix: MatrixFile) -> tuple[float, float]:
     return float(across), float(up)
 
 
-def _draw_borders(axes: Axes, matrix: MatrixFile, words: Words) -> None:
-    threshold, border = matrix.similarity.threshold, matrix.size.threshold
-    axes.axvline(threshold, color=GREY, linewidth=0.8, zorder=1)
-    axes.axhline(border, color=GREY, linewidth=0.8, zorder=1)
+def _draw_thresholds(axes: Axes, matrix: MatrixFile, words: Words) -> None:
+    similarity, size = matrix.similarity.threshold, matrix.size.threshold
+    axes.axvline(similarity, color=GREY, linewidth=0.8, zorder=1)
+    axes.axhline(size, color=GREY, linewidth=0.8, zorder=1)
     # Each label keeps to the side of its line where the cohort is not.
     is_left_free = matrix.quadrant == "Q1"
     axes.text(
         0.005 if is_left_free else 0.995,
-        border * 1.06,
-        words("matrix.border", border=words.number(border, 0)),
+        size * 1.06,
+        words("matrix.threshold", threshold=words.number(size, 0)),
         transform=blended_transform_factory(axes.transAxes, axes.transData),
         ha="left" if is_left_free else "right",
         va="bottom",
@@ -141,9 +141,9 @@ def _draw_borders(axes: Axes, matrix: MatrixFile, words: Words) -> None:
     )
     is_left_free = matrix.quadrant in ("Q1", "Q3")
     axes.text(
-        threshold / 1.03 if is_left_free else threshold * 1.03,
+        similarity / 1.03 if is_left_free else similarity * 1.03,
         0.012,
-        words("matrix.threshold", threshold=words.number(threshold)),
+        words("matrix.threshold", threshold=words.number(similarity)),
         transform=blended_transform_factory(axes.transData, axes.transAxes),
         ha="right" if is_left_free else "left",
         va="bottom",
