@@ -27,11 +27,13 @@ CHEAP = ("frozen", "stage_probes", "stage6", "stage4")
 # Size, draw, seed and policies, each for all sources.
 ROUNDS: tuple[tuple[int, int, int, tuple[str, ...]], ...] = (
     *((size, 0, 0, policies) for size in (53, 20) for policies in (CHEAP, ("full",))),
-    *((size, 0, 0, ("peer_features", "peer_fastai")) for size in (53, 20)),
-    *((size, 1, 0, SINGLES) for size in (53, 20)),
+    *((size, 0, 0, ("peer_features",)) for size in (53, 20)),
+    (53, 1, 0, SINGLES),
+    *((size, 0, 0, ("peer_plain",)) for size in (53, 20)),
+    (20, 1, 0, SINGLES),
+    *((size, 0, 0, ("peer_fastai",)) for size in (20, 53)),
     *((size, draw, 1, SINGLES) for draw in (0, 1) for size in (53, 20)),
     *((size, 2, seed, SINGLES) for seed in (0, 1) for size in (53, 20)),
-    *((size, 0, 0, ("peer_plain",)) for size in (53, 20)),
     *((150, draw, seed, CHEAP) for seed in (0, 1) for draw in range(3)),
     (150, 0, 0, ("peer_features", "peer_fastai", "peer_plain")),
     *((150, draw, seed, ("full",)) for seed in (0, 1) for draw in range(3)),
